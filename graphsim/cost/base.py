@@ -1,4 +1,4 @@
-"""What a cost model returns, and the pass that asks it for every node."""
+"""The result of a cost model, and the pass that evaluates it for every node."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Cost:
 
     @property
     def bound_index(self) -> Num:
-        """Index into BOUNDS of the largest part; 0 where there is no work."""
+        """Index into BOUNDS of the largest part; 0 without work."""
         parts = [self.compute_s, self.memory_s, self.network_s, self.launch_s]
         largest = reduce(np.maximum, parts)
         index: Num = 0.0

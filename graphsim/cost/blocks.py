@@ -1,4 +1,4 @@
-"""Attention, communication, expert blocks and their like in a graph, as shapes of the measured kernels."""
+"""Attention, communication, expert blocks and other operations of a graph, as shapes of the measured kernels."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from graphsim.units import Num
 
 @singledispatch
 def kinds_of(op: Op) -> tuple[str, ...]:
-    """The measured collectives that can serve an operation; none for what was not measured.
+    """The measured collectives that can implement an operation; none if it was not measured.
 
     The vendor's library first; engines replace its all-reduce by their own where they can (`runs_own_all_reduce`) and
     that is faster; vLLM's runs in the captured graph up to 8 MiB (its `device_communicators/custom_all_reduce.py`).
@@ -84,7 +84,7 @@ def attention_shape(op: Attention) -> AttentionShape:
 
 
 def _each(op: Attention) -> tuple[Num, Num]:
-    """Queries of each of as many equal requests, and keys that the last of them sees."""
+    """Queries per request of equally many equal requests, and keys that the last query sees."""
     live = np.maximum(op.sequences, 1e-9)
     queries = 1.0 if op.decode else np.maximum(op.query_tokens / live, 1.0)
     wanted = op.pairs / live / queries + 0.5 * (queries - 1.0)
@@ -92,7 +92,9 @@ def _each(op: Attention) -> tuple[Num, Num]:
 
 
 def latent_shape(op: MlaAttention) -> MlaShape:
-    """The kernel of a batch of equal requests over latents, or over the keys and values of all heads made of them."""
+    """The kernel of a batch of equal requests over latents, or over the keys and values of all heads expanded from
+    them.
+    """
     queries, keys = _each(op)
     widths = {"nope": op.head_dim, "rope": 0.0, "value_dim": op.value_dim}
     if op.absorbed:
@@ -105,7 +107,7 @@ def latent_shape(op: MlaAttention) -> MlaShape:
 
 
 def attention_s(op: Attention, kernel_s: Callable[[AttentionShape], Num]) -> Num:
-    """Seconds of an attention kernel in a graph; 0 if nothing is attended."""
+    """Seconds of an attention kernel in a graph; 0 without query-key pairs."""
     return np.where(np.greater(op.pairs * op.heads, 0), kernel_s(attention_shape(op)), 0.0)
 
 
@@ -122,14 +124,14 @@ def encoder_shape(op: Attention) -> EncoderShape:
 
 
 def encoder_s(op: Attention, kernel_s: Callable[[EncoderShape], Num]) -> Num:
-    """Seconds of an encoder's attention kernel in a graph; 0 if nothing is attended."""
+    """Seconds of an encoder's attention kernel in a graph; 0 without query-key pairs."""
     return np.where(np.greater(op.pairs * op.heads, 0), kernel_s(encoder_shape(op)), 0.0)
 
 
 def hyper_connection_s(op: Op, kernel_s: Callable[[HyperConnectionShape], Num]) -> Num | None:
-    """Seconds of one side of a hyper-connection in a graph; None for what was not measured.
+    """Seconds of one side of a hyper-connection in a graph; None if it was not measured.
 
-    Streams that are not mixed among each other have fewer weights to make, and are read and written all the same.
+    Streams that are not mixed with each other have fewer weights to compute, but are still read and written.
     """
     from graphsim.ops.streams import CollapseStreams, ExpandStreams
 
@@ -147,7 +149,7 @@ def hyper_connection_s(op: Op, kernel_s: Callable[[HyperConnectionShape], Num]) 
 def exchange_s(op: ExchangeTokens, kernel_s: Callable[[ExchangeShape], Num]) -> Num:
     """Seconds of an exchange of tokens with their experts' devices, by the kernels that it names.
 
-    Lists of what goes where are made before the rows' way there, by a kernel of its own where there is one.
+    The routing lists are computed before the dispatch, by a separate kernel in some libraries.
     """
     there = ExchangeShape(
         tokens=op.tokens, hidden=op.width, topk=op.chosen, experts=op.experts, ep=op.group, backend=op.kernels,
@@ -161,14 +163,14 @@ def exchange_s(op: ExchangeTokens, kernel_s: Callable[[ExchangeShape], Num]) -> 
 
 
 EXCHANGED = {"fp8": "fp8", "nvfp4": "nvfp4", "fp4": "nvfp4"}
-"""The dtype of exchanged rows, by the format that they are multiplied in; of all others, 16 bits."""
+"""The dtype of exchanged rows, by the format in which they are multiplied; 16 bits for all others."""
 INDEX_KEY_BYTES = {"dsa": 1.0 + 4.0 / 128, "csa": 1.0 + 4.0 / 128}
 """Bytes per element of an indexer's cached key, by method: fp8 with an fp32 scale for each key (DeepSeek-V3.2-Exp's
-inference code, `kernel.py`), whatever the format of the cache beside it; others keep it in the cache's."""
+inference code, `kernel.py`), whatever the format of the rest of the cache; others keep it in the cache's."""
 
 
 def sparse_shape(op: IndexScores | SparseAttention) -> SparseShape:
-    """The kernel of an operation; latents stand for keys and values where the kernel gathers them."""
+    """The kernel of an operation; latents replace keys and values if the kernel gathers them."""
     scores = isinstance(op, IndexScores)
     key_bytes = INDEX_KEY_BYTES.get(op.method, op.kv.bytes) if scores else op.kv.bytes
     latent = 0 if isinstance(op, IndexScores) else op.latent_width
@@ -183,14 +185,16 @@ def sparse_shape(op: IndexScores | SparseAttention) -> SparseShape:
 
 
 def sparse_s(op: IndexScores | SparseAttention, kernel_s: Callable[[SparseShape], Num]) -> Num:
-    """Seconds of a sparse attention kernel in a graph; 0 if nothing is attended."""
+    """Seconds of a sparse attention kernel in a graph; 0 without query-key pairs."""
     return np.where(np.greater(op.pairs * op.heads, 0), kernel_s(sparse_shape(op)), 0.0)
 
 
 def collective_s(
     op: Collective, measured: Container[str], hardware: Hardware, kernel_s: Callable[[CollectiveShape], Num]
 ) -> Num:
-    """Seconds of a collective in a graph: the library's, or the engine's own of the `measured` where it may serve."""
+    """Seconds of a collective in a graph: the library's, or the engine's own among the `measured` ones if it can be
+    used.
+    """
     library, *own = kinds_of(op)
     serving = [library, *(kind for kind in own if kind in measured)]
     shapes = [
@@ -205,7 +209,7 @@ def collective_s(
 
 
 def expert_shape(op: ExpertGemm) -> MoeShape:
-    """The measured block, from choosing experts to adding up their results, that a GEMM belongs to.
+    """The measured block that a GEMM belongs to, from the choice of experts to the sum of their results.
 
     A block of two matrices instead of three counts as one of three that is two thirds as wide.
     """

@@ -1,4 +1,4 @@
-"""Which cost model prices a device, by name or by default."""
+"""The choice of a device's cost model, by name or by default."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ _calibrated: Memo[tuple[CostModel, str]] = Memo(most=32)
 def choose_cost(cost: str | CostModel | None, hardware: Hardware, table: KernelTable = BASE) -> tuple[CostModel, str]:
     """The cost model, and the name that an estimate states for it; the results of a user's function are checked.
 
-    table: whose measured kernels run
-
-    Raises ConfigError for an unknown name.
+    table: the engine's measured kernels. Raises ConfigError for an unknown name.
     """
     if callable(cost):
         if cost is roofline or isinstance(cost, Trusted):
@@ -57,12 +55,12 @@ def caution(cost: str | CostModel | None, hardware: Hardware, table: KernelTable
 
 @lru_cache(maxsize=256)
 def _one_of_its_kind(table: KernelTable) -> KernelTable:
-    """The same object for equal tables: a Memo knows its parts by identity."""
+    """The same object for equal tables: a Memo compares its parts by identity."""
     return table
 
 
 def _written_ns(hardware: Hardware, engine: str) -> tuple[int, ...]:
-    """When the calibrations beside the device's own file were written: what comes or changes later counts at once."""
+    """When the calibrations next to the device's own file were written: later changes take effect at once."""
     if hardware.path is None:
         return ()
     return tuple(_changed_ns(_beside(hardware.path, name)) for name in dict.fromkeys(("", engine)))

@@ -1,4 +1,4 @@
-"""The fitted constants of cost formulas, by name: what a refit, or another draw of a fit, changes.
+"""The fitted constants of cost formulas, by name: the values that a refit, or another draw of a fit, changes.
 
 Correction surfaces are tables and are not included; neither are blends of several devices' fits.
 """

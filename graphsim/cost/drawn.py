@@ -1,8 +1,8 @@
-"""An operation's time as it might be: quantiles of the residuals of the kernel that prices it.
+"""The spread of an operation's time: quantiles of the residuals of the kernel that prices it.
 
-An operation takes those of its own kernel: of its family, kind, class of time and distance from what was measured.
-memory-bound operations have the constants of 16-bit GEMMs where they were not measured (`elementwise.borrow`), and
-their residuals with them. What runs on the host has none, since no kernel does.
+An operation uses those of its own kernel: of its family, kind, class of time and distance from the measurements.
+Memory-bound operations that were not measured use the constants of 16-bit GEMMs (`elementwise.borrow`), and their
+residuals. Host operations have none, since they are not kernels.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from graphsim.ops import Op
 from graphsim.units import Num
 
 INSTEAD = {"elementwise": ("gemm", "bfloat16")}
-"""The family and the kind of kernel whose residuals a family takes where it has no record."""
+"""The family and kind of kernel whose residuals a family without a record uses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Residual:
     """The possible error of an operation's time.
 
-    family: the family that shares the error; key: the operations that run the same kernel and so have the same error
+    family: the family that shares the error
+    key: the operations that run the same kernel and so have the same error
     record, kind, seconds, far: arguments of `log_residuals`
     """
 
@@ -39,7 +40,7 @@ class Residual:
 
     @property
     def common(self) -> float:
-        """The share of the variance that all kernels of the family have in common; the rest is independent."""
+        """The share of the variance that is common to all kernels of the family; the rest is independent."""
         return float(self.record.get("common", {}).get(self.kind, 0.0))
 
     def factors(self, scores: Array) -> Array:
@@ -66,7 +67,7 @@ def residual_of(prices: Prices, op: Op) -> Residual | None:
 
 
 def kernels_of(prices: Prices, op: Op) -> list[tuple[Any, Num]]:
-    """The shapes of the measured kernels that an operation may run as, and their seconds; none where it has none."""
+    """The shapes of the measured kernels that an operation may run as, with their seconds; none if it has none."""
     asked: list[tuple[Any, Num]] = []
 
     def asking(shape: Any) -> Num:

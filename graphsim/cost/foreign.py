@@ -1,4 +1,4 @@
-"""Pricing operations of graphs that somebody else made: a finite time each, or a sentence saying why it has none."""
+"""Pricing operations of graphs from outside: a finite time each, or a sentence why it has none."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from graphsim.units import short
 
 
 def priced_or_refused(cost: CostModel) -> CostModel:
-    """The cost model, which raises GraphError for operations that it has no finite time for.
+    """The cost model, which raises GraphError for operations without a finite time.
 
-    A user's own function checks its prices itself, and its errors are the user's to see.
+    A user's own function is checked separately, and its exceptions are passed through.
     """
     if isinstance(cost, UsersCost):
         return cost

@@ -1,11 +1,11 @@
-"""The links that a group of devices has: how it spreads over the levels, and the bandwidth that it finds on each.
+"""The links of a group of devices: its distribution over the levels, and the bandwidth on each.
 
-A group fills a level before it goes beyond: its devices are distributed over as few nodes as hold them, evenly. Where
-others lie between its members (`stride`), so that a node holds fewer of them, those do the same at the same time. What
-a collective sends on each level, operations say (`Collective.leg`); here is how fast it goes there.
+A group fills a level before it goes beyond: its devices are distributed over as few nodes as hold them, evenly. If
+other devices lie between its members (`stride`), so that a node holds fewer of them, these do the same at the same
+time. Operations state the bytes that a collective sends on each level (`Collective.leg`); this module states the rates.
 
 * switch, rails: each device's whole rate, whatever the group
-* host: its own lanes; what a root complex that many cards share leaves of them is known from measurements only
+* host: its own lanes; contention at a shared root complex is known from measurements only
 * pairs: between two cards; a larger group goes over the next level alone
 * full-mesh: g - 1 of the links to the other devices
 * torus: the rings of as many dimensions as the group is longer than one side
@@ -75,7 +75,7 @@ class Leg:
     def relayed(self) -> Num:
         """Links that each byte of an all-to-all passes along the group's rings; 1 except for a torus.
 
-        The mean way to all g devices of a ring is g / 4, of which (g - 1) / g of the bytes are sent at all
+        The mean distance to all g devices of a ring is g / 4, and (g - 1) / g of the bytes are sent
         (How to Scale Your Model, part 3, 2025, "AllToAll": a quarter of an all-gather's time).
         """
         if self.link.topology not in DIMENSIONS:
@@ -108,8 +108,8 @@ def legs(hardware: Hardware, group: Num, stride: Num = 1.0) -> tuple[Leg, ...]:
 def node_and_beyond(hardware: Hardware, group: Num, stride: Num = 1.0) -> tuple[Leg, tuple[Leg, ...]]:
     """A group's part within one node, and its parts on the levels beyond.
 
-    A node is the nearest level, behind bridges between pairs the next one, which takes all of a group that no bridge
-    holds. Raises HardwareError if there is no level.
+    A node is the nearest level or, beyond bridges between pairs, the next one, which serves every group that a bridge
+    does not hold. Raises HardwareError if there is no level.
     """
     near, *beyond = legs(hardware, group, stride)
     if near.link.topology != "pairs" or not beyond:
@@ -128,7 +128,7 @@ def node_link(hardware: Hardware) -> Link:
 
 
 def require_reach(hardware: Hardware, group: Num, stride: Num = 1.0) -> None:
-    """Raise HardwareError if no level of the interconnect reaches that many devices, or there is none."""
+    """Raise HardwareError if the interconnect has no level that reaches all devices of the group."""
     require_link(hardware)
     reach, spanned = hardware.links[-1].devices, np.asarray(group) * stride
     if np.any(spanned > reach):
@@ -139,7 +139,7 @@ def require_reach(hardware: Hardware, group: Num, stride: Num = 1.0) -> None:
 
 
 def slowest_s(hardware: Hardware, group: Num, leg_s: Callable[[Leg], Num], stride: Num = 1.0) -> Num:
-    """The longest time that any level takes: chunks of a message are on all levels at once."""
+    """The longest time of any level, since chunks of a message are on all levels at once."""
     return reduce(np.maximum, map(leg_s, legs(hardware, group, stride)))
 
 
@@ -147,7 +147,8 @@ def runs_own_all_reduce(hardware: Hardware, group: Num, stride: Num = 1.0) -> Nu
     """Whether engines run their own all-reduce kernel in place of NCCL's: one node of 2, 4, 6 or 8 devices, any two
     of which are joined directly or by a switch; over PCIe only two, which reach each other's memory.
 
-    vLLM, `distributed/device_communicators/custom_all_reduce.py`; SGLang's file of the same name asks the same.
+    vLLM, `distributed/device_communicators/custom_all_reduce.py`; SGLang's file of the same name has the same
+    conditions.
     """
     node = hardware.links[: 2 if hardware.links[0].topology == "pairs" else 1]
     own: Num = False

@@ -35,9 +35,9 @@ def kernel_intervals(
 
     coverage: share of never-measured kernels that should lie between low_us and high_us
     own, kin: False ignores the device's own calibration, or those of other devices of its generation
-    parameters: fitted parameters by family with their residuals, in place of those of a calibration
-    The bounds are NaN where no residuals are recorded, as for the bare roofline. Raises ConfigError as
-    `predict_kernels` does, and for a coverage that the residuals do not support.
+    parameters: fitted parameters by family with their residuals, instead of those of a calibration The bounds are NaN
+    where no residuals are recorded, as for the bare roofline. Raises ConfigError as `predict_kernels` does, and for a
+    coverage that the residuals do not support.
     """
     import pandas as pd
 
@@ -59,7 +59,8 @@ def kernel_intervals(
 def interval_us(rows: pd.DataFrame, predicted_us: Array, record: Record, family: Family, coverage: float = 0.8) -> Any:
     """The range in which the time of each row is expected: an array of low ends, one of high ends.
 
-    rows: in the reference schema, of kernels that the record is of; predicted_us: their estimates
+    rows: in the reference schema, of kernels that the record is of
+    predicted_us: their estimates
     """
     ends = score_of(np.array([(1.0 - coverage) / 2.0, (1.0 + coverage) / 2.0]))
     found = np.full((2, len(rows)), np.nan)
@@ -74,7 +75,7 @@ def interval_us(rows: pd.DataFrame, predicted_us: Array, record: Record, family:
 
 
 def shapes_of(rows: pd.DataFrame, family: Family) -> Iterator[tuple[Any, Any]]:
-    """Places of the rows that one shape describes, and the shape."""
+    """Positions of the rows that one shape describes, and the shape."""
     keys = [*family.groups, *(name for name in family.hints if name in rows.columns)]
     codes = rows.groupby(keys, sort=False, dropna=False).ngroup().to_numpy()
     for code in range(codes.max() + 1 if len(codes) else 0):

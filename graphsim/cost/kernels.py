@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CHUNK_ROWS = 16_384
-"""Rows priced at a time, so that the arrays in between stay in the processor's cache."""
+"""Rows priced at a time, so that intermediate arrays stay in the processor's cache."""
 
 
 UNNAMED = "default"
-"""What a kernel of an engine is called whose rows do not name it."""
+"""Name of an engine's kernel whose rows do not name it."""
 
 
 def predict_kernels(frame: pd.DataFrame, hardware: str | Path | Mapping[str, Any] | Hardware) -> pd.Series:
@@ -93,7 +93,9 @@ def kernel_origins(ops: Iterable[str], hardware: Hardware) -> dict[str, str]:
 def by_family(frame: pd.DataFrame) -> list[tuple[Family, Any]]:
     """The rows of each family. Raises ConfigError unless it is a DataFrame with known ops."""
     if not hasattr(frame, "columns"):
-        raise ConfigError(f"kernels are given as a {type(frame).__name__}; expected a pandas DataFrame, a row for each")
+        raise ConfigError(
+            f"kernels are given as a {type(frame).__name__}; expected a pandas DataFrame with one row per kernel"
+        )
     if "op" not in frame.columns:
         known = ", ".join(sorted(FAMILY_OF | COMPOSED_OF))
         raise ConfigError(f"column 'op' is missing; it names the kernel of each row: {known}")
@@ -142,7 +144,7 @@ def _check(frame: pd.DataFrame, family: Family, rows: Any) -> None:
         try:
             values = frame[name].to_numpy()[rows].astype(float)
         except (TypeError, ValueError):
-            raise ConfigError(f"column {name} holds something that is no number; expected numbers above 0") from None
+            raise ConfigError(f"column {name} holds a value that is not a number; expected numbers above 0") from None
         bad = ~((values > 0) & np.isfinite(values))
         if bad.any():
             place = frame.index[np.flatnonzero(rows)[np.argmax(bad)]]

@@ -2,16 +2,16 @@
 
 An operation says which cost family prices it (`Op.family`): GEMMs, adapters included, go to the GEMM family,
 attention, collectives, experts, and convolutions and scans along sequences to theirs (`cost/products.py`,
-`cost/blocks.py`, `cost/recurrences.py`), memory-bound operations to the element-wise one. What no family has measured
-keeps its roofline, stretched by what the device's GEMMs fall short of it:
+`cost/blocks.py`, `cost/recurrences.py`), memory-bound operations to the element-wise one. Operations that no family
+measured use the roofline, scaled by the device's GEMM efficiency:
 
     t = launch + max(compute · flops / peak, dram · bytes / bandwidth, message / link)
 
-The start of a kernel is known from three places, each for what was measured with it:
+The launch time of a kernel has three sources, each for the kernels measured with it:
 
 * `launch_clocks`, fitted with the device's 16-bit GEMMs (`families/gemm.py`), or with its memory-bound kernels
-  (`families/elementwise.py`): inside a captured graph. That of the GEMMs (`_launch_s`) also starts what was
-  not measured, and each further kernel of an operation; the `launch_s` of any price here is that many clocks.
+  (`families/elementwise.py`): inside a captured graph. That of the GEMMs (`_launch_s`) also applies to operations that
+  were not measured, and to each further kernel of an operation; it is the `launch_s` of all prices here.
 * `launch_s` or `start_s`, fitted with attention, experts and collectives, is a part of their kernels' time and
   seconds on every device (`families/attention.py`, `moe.py`, `collectives.py`).
 * `Hardware.launch_s` and `.eager_launch_s`, of the device's file: the bare roofline's (`cost/roofline.py`), and the
@@ -75,7 +75,7 @@ KernelTime = Callable[[Any], Num]
 """Seconds of a measured kernel from its shape, whose `family` prices it."""
 
 TINY_S = 1e-30
-"""Below any time: what a time that may be 0 is divided by instead."""
+"""A time below any other, as the divisor instead of a time that may be 0."""
 
 _LATENCY: dict[str, Callable[..., Num]] = {name: family.module.latency_s for name, family in FAMILIES.items()}
 
@@ -83,7 +83,7 @@ _LATENCY: dict[str, Callable[..., Num]] = {name: family.module.latency_s for nam
 def price_of(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Cost:
     """The price of an operation: the same parts as the roofline's, another total.
 
-    kernel_s: gives the seconds of its kernels; numbers may be symbols
+    kernel_s: returns the seconds of its kernels; numbers may be symbols
     """
     base, total = roofline(op, hardware), latency_seconds(op, hardware, parameters, kernel_s)
     if _within_measured_block(op, parameters):
@@ -108,9 +108,9 @@ def kernel_seconds(hardware: Hardware, parameters: Parameters, shape: Any) -> Nu
 def latency_seconds(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num:
     """Seconds by the family that the operation names, else by the stretched roofline.
 
-    Kernels were measured with their operands in memory: of operands on the chip, the time is that of the kernel in the
-    proportion in which the stretched roofline falls; an assumption, since it was not measured.
-    Raises GraphError for an operation that names no family of FAMILIES.
+    Kernels were measured with their operands in memory: for operands on the chip, the kernel's time is reduced in
+    proportion to the scaled roofline; an assumption, since it was not measured. Raises GraphError for an operation
+    that names no family of FAMILIES.
     """
     if op.residency is not Residency.All_offchip:
         off_chip = replace(op, residency=Residency.All_offchip)
@@ -130,12 +130,12 @@ def latency_seconds(op: Op, hardware: Hardware, parameters: Parameters, kernel_s
 def _product_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
     if not isinstance(op, Gemm) or not op.weights.gemm:
         return None
-    matrix_peak(op, hardware)  # raises where the device lacks the format
+    matrix_peak(op, hardware)  # raises if the device lacks the format
     return product_s(parameters["gemm"], hardware, product_of(op), kernel_s)
 
 
 def _batched_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
-    """As one GEMM over the outputs of all heads where no batched one was measured.
+    """As one GEMM over the outputs of all heads if no batched one was measured.
 
     Its weights come from memory in every layer, those of the measured calls from the cache.
     """
@@ -145,7 +145,7 @@ def _batched_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: Ker
 
 
 def _latent_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
-    """As attention of the same work where no latent kernel of the like was measured."""
+    """As attention with the same work if no similar latent kernel was measured."""
     fitted = parameters.get("mla")
     if not isinstance(op, MlaAttention) or not op.kv.attention or not fitted:
         return _attention_s(op, hardware, parameters, kernel_s)
@@ -172,7 +172,7 @@ def _expert_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: Kern
 
 
 def _within_measured_block(op: Op, parameters: Parameters) -> bool:
-    """Whether the time of an operation lies in the experts' GEMMs, as their kernels were measured."""
+    """Whether the time of an operation is included in that of the experts' GEMMs, as their kernels were measured."""
     return op.family == "moe" and isinstance(op, _BESIDE_EXPERTS) and bool(parameters["moe"])
 
 
@@ -184,7 +184,7 @@ def _collective_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: 
 
 
 def _norm_behind_s(op: AllReduceNorm, hardware: Hardware, kernel_s: KernelTime) -> Num:
-    """What a residual and its norm add to an all-reduce: their bytes within its kernel, or a kernel after it."""
+    """Time that a residual and its norm add to an all-reduce: their bytes within its kernel, or a kernel after it."""
     within_s = op.work().memory_bytes / hardware.memory_bytes_per_s
     behind_s = kernel_s(ElementwiseShape(moved_bytes=op.behind.work().memory_bytes))
     return op.apart * behind_s + (1.0 - op.apart) * within_s
@@ -204,7 +204,7 @@ def _streams_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: Ker
 
 
 def _sparse_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
-    """As attention over as many pairs where such kernels were not measured."""
+    """As attention over the same number of pairs if such kernels were not measured."""
     if not isinstance(op, IndexScores | SparseAttention) or not parameters.get("sparse"):
         return _attention_s(op, hardware, parameters, kernel_s)
     return sparse_s(op, kernel_s)
@@ -228,11 +228,14 @@ _MEASURED: dict[str, Callable[[Op, Hardware, Parameters, KernelTime], Num | None
     "expert_exchange": _exchange_s, "gemm": _product_s, "hyper_connections": _streams_s, "mla": _latent_s,
     "moe": _expert_s, "recurrent": _recurrent_s, "sparse": _sparse_s,
 }  # fmt: skip
-"""How each family prices an operation from its kernels; None where no similar kernel was measured."""
+"""How each family prices an operation from its kernels; None if no similar kernel was measured."""
 
 
 _BESIDE_EXPERTS = (Route, Permute, ExpertActivation)
-"""What the measured kernels of experts do beside the GEMMs; any other operation of the family has its roofline."""
+"""Operations included in the measured kernels of experts in addition to the GEMMs; all others of the family have their
+roofline.
+
+"""
 
 
 def _launch_s(parameters: Parameters, hardware: Hardware) -> Num:
@@ -248,6 +251,6 @@ def _stretched_s(op: Op, hardware: Hardware, parameters: Parameters) -> Num:
 
 
 def _starts_s(op: Op, base: Cost, parameters: Parameters, hardware: Hardware) -> Num:
-    """Starts of all kernels of an operation, where there is anything to do."""
+    """Launch times of all kernels of an operation, if it has any work."""
     each = _launch_s(parameters, hardware)
     return np.where(base.launch_s > 0, each * op.launches + uncaptured_s(op), 0.0)[()]

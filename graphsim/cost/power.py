@@ -1,12 +1,12 @@
-"""What a device draws while it works, from how busy its memory and its matrix units are.
+"""Power of a device at work, from the activity of its memory and matrix units.
 
     watts = limit · min(1, idle + memory · (bytes/s / bandwidth) + compute · (flops/s / peak) ^ 1/3)
 
-limit is the device's stated power (`Hardware.power_w`), to which its firmware holds it. idle is what it draws while it
-is held in the state of running and waits, as between two steps; memory and compute are what moving bytes at the full
-bandwidth and multiplying at the full peak add. The matrix units' share bends: the first tenth of the peak costs more
-than the last, where clocks fall to keep the limit. Constants are shares of the limit and in `hardware/power.json`, one
-pair for each generation that was measured; an unmeasured generation takes their mean.
+limit is the device's stated power (`Hardware.power_w`), which its firmware enforces. idle is the share drawn while it
+is kept active but waits, as between two steps; memory and compute are the additional shares at full bandwidth and full
+peak. The matrix units' share is concave: the first tenth of the peak costs more than the last, where clocks fall to
+keep the limit. Constants are shares of the limit and in `hardware/power.json`, one pair for each measured generation;
+an unmeasured generation takes their mean.
 
 `graphsim.calibration.power` fits them to the ML.ENERGY leaderboard's rows (Chung et al., "The ML.ENERGY Benchmark",
 arXiv 2505.06371).
@@ -29,7 +29,7 @@ from graphsim.units import Num
 
 FILE = "power.json"
 EXPONENT = 1.0 / 3.0
-"""Of the part of the peak that the matrix units reach."""
+"""Exponent of the matrix units' share of the peak."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,8 @@ class Shares:
 class Power:
     """The power of one device.
 
-    limit_w: the limit in watts that its file states; origin: the source of the shares, in a few words
+    limit_w: the limit in watts that its file states
+    origin: the source of the shares, in a few words
     """
 
     limit_w: Num

@@ -37,11 +37,11 @@ class Product:
 
 
 def product_of(op: Gemm) -> Product:
-    """The calls behind a node.
+    """The calls that a node stands for.
 
-    Every adapter beyond a call's first brings its own factor; in a block-diagonal one an output meets the inputs of its
-    block only. GEMMs of many heads, one weight for each, run as one
-    kernel over the outputs of all; every head beyond the first brings its own input, as every group does.
+    Every adapter beyond a call's first has its own factor; in a block-diagonal one an output depends only on the
+    inputs of its block. GEMMs of many heads, one weight for each, run as one kernel over the outputs of all; every
+    head beyond the first has its own input, as has every group.
     """
     launches, n, k = op.launches, op.n, op.k
     further: Num = 0.0
@@ -79,7 +79,7 @@ def kernel_shape(product: Product) -> GemmShape:
 def product_s(
     parameters: Mapping[str, Any], hardware: Hardware, product: Product, kernel_s: Callable[[GemmShape], Num]
 ) -> Num:
-    """Seconds of all calls of a GEMM, each of which takes what `kernel_s` gives; no time, no further bytes.
+    """Seconds of all calls of a GEMM, each with the time of `kernel_s`; without time there are no further bytes either.
 
     parameters: of the GEMM family
     """
@@ -89,6 +89,6 @@ def product_s(
 
 
 def constants(parameters: Mapping[str, Any]) -> Mapping[str, float]:
-    """The constants of 16-bit GEMMs, which speak for the whole device."""
+    """The constants of 16-bit GEMMs, which represent the whole device."""
     entry: Mapping[str, float] = parameters.get("bfloat16", {}).get("constants", gemm.START)
     return entry

@@ -1,6 +1,7 @@
-"""The rates and sizes of a device that prices are formulas of: what makes another device of the same kind.
+"""The rates and sizes of a device that are variables of price formulas, by which devices of the same kind differ.
 
-Everything else of a device (its number formats, cores and levels of the interconnect) shapes the formulas themselves.
+Everything else of a device (its number formats, cores and levels of the interconnect) determines the structure of the
+formulas.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from graphsim.symbolic.substitute import names_of, with_fields
 OWN = (
     "vector_flops_per_s", "memory_bytes", "memory_bytes_per_s", "cache_bytes", "clock_hz", "launch_s", "eager_launch_s",
 )  # fmt: skip
-"""Rates among a device's own numbers; beside them stand its peaks and the rates of its links."""
+"""Rates among a device's own numbers, in addition to its peaks and the rates of its links."""
 
 OF_LINK = ("bytes_per_s", "latency_s")
 
@@ -40,7 +41,7 @@ def with_rates(hardware: Hardware, values: Mapping[str, Any]) -> Hardware:
 
 
 def kind_of(hardware: Hardware) -> tuple[Any, ...]:
-    """All of a device but its rates that prices depend on, as plain values."""
+    """Everything that prices depend on except the device's rates, as plain values."""
     links = [*hardware.links, hardware.host_link]
     return (
         hardware.name,
@@ -52,7 +53,7 @@ def kind_of(hardware: Hardware) -> tuple[Any, ...]:
 
 
 _NOT_PLAIN = {"name", "title", "architecture", "flops_per_s", "links", "host_link", "path", "sources", "power_w", *OWN}
-"""Fields that are rates, are looked into, or say nothing of a price."""
+"""Fields that are rates, that are handled separately, or that do not affect prices."""
 
 
 def has_many_rates(hardware: Hardware) -> bool:

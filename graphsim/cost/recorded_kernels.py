@@ -1,6 +1,6 @@
-"""Kernels whose sizes are symbols, as calls of recorded functions: kernels that differ in sizes alone share one.
+"""Kernels whose sizes are symbols, as calls of recorded functions: kernels that differ only in sizes share one.
 
-So do devices that differ in rates alone: a function is recorded once, of sizes and rates, and of its family's fitted
+So do devices that differ only in rates: a function is recorded once, of sizes and rates, and of its family's fitted
 constants where these are symbols.
 """
 
@@ -24,10 +24,10 @@ from graphsim.symbolic.substitute import names_of, symbols_in, with_fields
 from graphsim.units import Num
 
 SHORT = ElementwiseShape
-"""Kernels whose price is a short formula, and becomes part of a step's: a call takes longer than its arithmetic."""
+"""Kernels whose price is a short formula that is inlined in a step's, since a call takes longer than its arithmetic."""
 
 PRODUCT = ("m", "n", "k")
-"""What GEMMs of one format differ in."""
+"""Fields in which GEMMs of one format differ."""
 
 KernelTime = Callable[..., Num]
 """Seconds of a kernel on a device, from its shape, and from other values of fitted constants where there are any."""
@@ -88,5 +88,5 @@ class RecordedKernels:
 
 
 def _plain(value: Any) -> Any:
-    """A number that came out of numpy, as one that a key can hold."""
+    """A numpy number as a plain one for use in a key."""
     return value.item() if isinstance(value, np.ndarray | np.generic) else value

@@ -12,7 +12,7 @@ from graphsim.ops.scan import STATE_BYTES
 from graphsim.units import Num
 
 NEARLY_NONE = 1e-9
-"""Sequences that tokens are divided among where there are none."""
+"""A divisor instead of zero sequences."""
 
 
 def recurrent_shape(op: CausalConv | Scan, phase: str, batch: Num, tokens: Num) -> RecurrentShape:
@@ -31,7 +31,7 @@ def recurrent_shape(op: CausalConv | Scan, phase: str, batch: Num, tokens: Num) 
 
 
 def recurrent_s(op: CausalConv | Scan, kernel_s: Callable[[RecurrentShape], Num]) -> Num:
-    """Seconds in a graph: engines give prompts and generating sequences of one step a kernel each.
+    """Seconds in a graph: engines run one kernel for prompts and one for generating sequences of a step.
 
     vLLM, `model_executor/layers/mamba`, and SGLang, `layers/attention/fla`, split a step so.
     """

@@ -1,6 +1,6 @@
-"""What a price takes an operation's kernel to be: its tiles, its split, whose collective it is.
+"""The kernel that a price assumes for an operation: its tiles, its split, its collective.
 
-An estimate that falls as work grows does so where one kernel takes over from another; these are their names.
+An estimate that falls as work grows does so where one kernel replaces another; this module names them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _COLLECTIVES = {"all_reduce": "the library's all-reduce", "custom_allreduce": "t
 
 
 def regime(op: Op, price: CostModel, hardware: Hardware) -> str:
-    """The kernel behind the price of an operation of one scenario; "" where the price knows of one only."""
+    """The kernel behind the price of an operation of one scenario; "" if the price has only one."""
     if isinstance(op, LoraKernel):
         empty = f" and {float(op.empty_tiles):,.0f} empty ones" if np.any(np.greater(op.empty_tiles, 0.0)) else ""
         return f"a grid of {float(op.tiles):,.0f} tiles{empty}"
@@ -39,7 +39,7 @@ def regime(op: Op, price: CostModel, hardware: Hardware) -> str:
 
 
 def _collective(op: Collective, parameters: Mapping[str, Any], hardware: Hardware) -> str:
-    """The fastest of those that may serve it; beyond its limit, vLLM's own leaves the message to the library."""
+    """The fastest applicable one; beyond the limit of vLLM's own, the library's."""
     if not parameters or not hardware.links:
         return ""
     library, *own = kinds_of(op)
@@ -55,7 +55,7 @@ def _collective(op: Collective, parameters: Mapping[str, Any], hardware: Hardwar
 
 
 def _product(op: Gemm, parameters: Mapping[str, Any], hardware: Hardware) -> str:
-    """Tile and split; nothing where several devices' fits are averaged, each of which may choose another."""
+    """Tile and split; none if several devices' fits are averaged, each of which may choose a different one."""
     tile = gemm.tile_of(parameters, hardware, kernel_shape(product_of(op)))
     if tile is None:
         return ""

@@ -1,12 +1,12 @@
-"""How far measured kernels lie from their estimates: quantiles of log(measured / predicted) on shapes left out.
+"""Errors of estimated kernels: quantiles of log(measured / predicted) on shapes left out.
 
-A record stands beside a family's parameters under `residuals` (`calibration/uncertainty.py` makes it), and says
+A record stands next to a family's parameters under `residuals` (`calibration/uncertainty.py` makes it), and says
 
     quantiles    for each kind of kernel (`kind_of`) and class of predicted time, at PROBABILITIES
     cells        layouts that were measured, as octaves of `layout` (`cells_of`); ranges: of every other size, in log2
     per_octave   how much wider residuals get for each octave that a shape lies beyond these
 
-Nothing in it is assumed: each number is a statistic of kernels that the fit behind the prediction has not seen.
+Nothing is assumed: each number is a statistic of kernels that the fit behind the prediction has not seen.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MOST_COVERAGE = 0.98
 """The widest interval that these quantiles tell."""
 
 CLASSES = {"10": 10.0, "100": 100.0, "1000": 1000.0, "inf": np.inf}
-"""Classes of predicted time, by name: below so many microseconds."""
+"""Classes of predicted time, by name, with their upper bounds in microseconds."""
 
 ALL = "all"
 """The class of all times, and the kind of all kernels of a family: for what had too few rows of its own."""
@@ -157,7 +157,10 @@ _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 def beyond_cells(cells: Array, at: list[Array]) -> Array:
-    """Octaves to the nearest cell, each of which is an octave wide in every direction. at: a size in each direction."""
+    """Octaves to the nearest cell, each of which is an octave wide in every direction.
+
+    at: a size in each direction
+    """
     places = np.stack(np.broadcast_arrays(*at), axis=-1)
     different, back = np.unique(places.reshape(-1, len(at)), axis=0, return_inverse=True)
     off = np.maximum(np.abs(different[:, None, :] - cells) - 0.5, 0.0).sum(axis=-1).min(axis=1)
@@ -167,7 +170,9 @@ def beyond_cells(cells: Array, at: list[Array]) -> Array:
 def log_residuals(record: Record, kind: str, predicted_s: Num, scores: Array, far: Num = 0.0) -> Array:
     """log(measured / predicted) of kernels at each normal score: scores along the first axis, kernels behind.
 
-    kind: of the kernels (`kind_of`); predicted_s: their estimated times; far: their distances (`beyond`)
+    kind: of the kernels (`kind_of`)
+    predicted_s: their estimated times
+    far: their distances (`beyond`)
     """
     kinds = record["quantiles"]
     table = kinds.get(kind) or kinds.get(INSTEAD.get(kind, ALL)) or kinds[ALL]
@@ -202,4 +207,4 @@ def check_record(record: Any, here: str) -> Record:
 def _check_quantiles(values: Any, here: str) -> None:
     numbers = isinstance(values, list) and all(isinstance(value, int | float) and isfinite(value) for value in values)
     if not numbers or len(values) != len(PROBABILITIES) or any(a > b for a, b in pairwise(values)):
-        raise ConfigError(f"{here} = {short(values)} is not allowed; expected {len(PROBABILITIES)} numbers that ascend")
+        raise ConfigError(f"{here} = {short(values)} is not allowed; expected {len(PROBABILITIES)} ascending numbers")

@@ -1,4 +1,4 @@
-"""The roofline: an operation takes as long as its slowest resource does at the datasheet's dense peak.
+"""The roofline: an operation takes as long as its slowest resource at the datasheet's dense peak.
 
 Williams, Waterman and Patterson, "Roofline: An Insightful Visual Performance Model", CACM 52(4), 2009.
 """
@@ -25,13 +25,13 @@ def roofline(op: Op, hardware: Hardware) -> Cost:
     """Time on the resource that the operation keeps busy longest, and the start of one kernel.
 
     busy = max(flops / peak, vector flops / vector peak, bytes / bandwidth, message / links + hops * latency)
-    A message is on all levels of the interconnect that its group spans at once; the slowest one holds it up.
+    A message uses all levels of the interconnect that its group spans at once; the slowest one determines the time.
     Kernels for adapters run over tiles: max(that, clocks of all tiles, the empty ones too / core clocks, the clocks of
     the longest tile).
-    No work, no time: where nothing is to do, nothing is launched.
-    Operands on the chip (`Op.residency`) leave the memory alone as far as the last-level cache holds them; tiles,
-    whose clocks include moving their operands, are faster by that traffic (an assumption, not measured).
-    A start takes what the device's file says; `cost/calibrated.py` lists the fitted ones, which replace it.
+    Without work nothing is launched. Operands on the chip (`Op.residency`) cause no memory traffic as far as the
+    last-level cache holds them; tiles, whose clocks include moving their operands, are faster by that traffic (an
+    assumption, not measured). A launch takes the time in the device's file; `cost/calibrated.py` lists the fitted
+    ones, which replace it.
     """
     if isinstance(op, Launch):
         return Cost(busy_s=hardware.eager_launch_s * op.times + op.called_s, launch_s=0.0)
@@ -56,20 +56,23 @@ def roofline(op: Op, hardware: Hardware) -> Cost:
 
 
 def _tiles_s(op: LoraKernel, hardware: Hardware, spared_s: Num) -> Num:
-    """Seconds of a kernel's tiles. spared_s: traffic of memory that operands on the chip do without."""
+    """Seconds of a kernel's tiles.
+
+    spared_s: memory traffic saved by operands on the chip
+    """
     tiles_s = (op.tile_core_clocks + op.empty_core_clocks) / (hardware.cores * hardware.clock_hz)
     return np.maximum(np.maximum(tiles_s - spared_s, 0.0), op.longest_clocks / hardware.clock_hz)
 
 
 def uncaptured_s(op: Op) -> Num:
-    """What the host takes to start an adapters' kernel in a step that is not a captured graph."""
+    """Host time to launch an adapter kernel in a step that is not a captured graph."""
     return op.uncaptured_s if isinstance(op, LoraKernel) else 0.0
 
 
 def _off_chip_bytes(op: Op, work: Work, hardware: Hardware) -> Num:
     """Traffic of device memory: of operands on the chip, only what its last-level cache does not hold.
 
-    What the cache itself takes is left out, so that time on the chip is a lower bound.
+    The cache's own time is left out, so time on the chip is a lower bound.
     """
     if op.residency is Residency.All_offchip:
         return work.memory_bytes
@@ -89,14 +92,16 @@ CORE_FLOPS = 277.0
 
 
 def _clock_s(hardware: Hardware) -> Num:
-    """Seconds in which all cores together do what one does in a clock; a core as wide as a TPU's counts as many."""
+    """Seconds in which all cores together perform one core's work of a clock; a wide core such as a TPU's counts as
+    many.
+    """
     return np.minimum(1.0 / (hardware.cores * hardware.clock_hz), CORE_FLOPS / hardware.vector_flops_per_s)
 
 
 def matrix_peak(op: Op, hardware: Hardware) -> Num:
     """Dense peak in flop/s for the format in which the operation multiplies.
 
-    Weights in a format that the device has no unit for are widened where weight-only kernels exist.
+    Weights in a format that the device has no unit for are dequantised if weight-only kernels exist.
     Raises HardwareError listing the formats that the device states.
     """
     wanted = getattr(op, "matrix_format", "") or op.activations.compute
@@ -108,9 +113,9 @@ def matrix_peak(op: Op, hardware: Hardware) -> Num:
 
 
 def collective_s(op: Collective, hardware: Hardware) -> Num:
-    """Seconds on the links of a group: the level that takes longest, and the hops of all levels.
+    """Seconds on the links of a group: the slowest level, plus the hops of all levels.
 
-    Raises HardwareError if no level reaches that many devices.
+    Raises HardwareError if no level reaches all devices of the group.
     """
     if not hardware.links and not np.any(np.asarray(op.group) > 1):
         return 0.0

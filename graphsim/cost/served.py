@@ -1,8 +1,8 @@
-"""What a serving engine adds to its kernels' errors: residuals of served benchmarks, by engine.
+"""Additional errors of serving engines: residuals of served benchmarks, by engine.
 
 `served_residuals.json` holds, for each engine, for `ttft_s` and `tpot_s` and for few and many clients, quantiles of
-log(measured / predicted) of served configurations, less what their kernels' residuals explain already.
-`graphsim validate served --record` makes it; an engine that is not in it was not measured, and adds nothing.
+log(measured / predicted) of served configurations, less the part that their kernels' residuals explain.
+`graphsim validate served --record` makes it; other engines were not measured and add nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from graphsim.cost.surfaces.tables import Array
 FILE = "served_residuals.json"
 
 CLIENTS = {"16": 16.0, "inf": np.inf}
-"""Classes of clients at once, by name: up to so many. Above 16, prompts of others interrupt a server's steps."""
+"""Classes of concurrent clients, by name: their upper limits. Above 16, other prompts interrupt a server's steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class ServedEngine:
 
 
 def served_engine(name: str) -> ServedEngine | None:
-    """The residuals of an engine by its profile's name; a version without any has those of its engine."""
+    """The residuals of an engine by its profile's name; a version without its own has those of its engine."""
     table = served_residuals()
     found = table.get(name) or table.get(name.partition("-")[0])
     return ServedEngine(quantities=found) if found else None
@@ -55,5 +55,5 @@ def served_residuals() -> Mapping[str, Mapping[str, Any]]:
 
 
 def served_path() -> Path:
-    """Where they stand."""
+    """The path of their file."""
     return Path(str(resources.files("graphsim.cost").joinpath(FILE)))

@@ -1,12 +1,12 @@
-"""Prices of a software stack whose kernels were not measured one by one, but which served whole models.
+"""Prices of a software stack for which only whole served models were measured, not single kernels.
 
     t = kernels · start + max(compute / c, memory / m, network)
 
-The roofline's parts, each stretched to what the stack's kernels reach of the datasheet on average: m of the bandwidth,
+The roofline's parts, each at the stack's average share of the datasheet's rate: m of the bandwidth,
 c of the matrix peak in 16 bits, and `start` for every kernel, inside a captured graph, which decides a decode step.
 Links are taken as the datasheet states them. `hardware/served.json` holds the three constants for each device and
-engine that `graphsim.calibration.stacks` fitted to served rows. They say how fast a step is, not how fast any one
-kernel is.
+engine that `graphsim.calibration.stacks` fitted to served rows. They describe the time of a step, not of any single
+kernel.
 
 The rows are of MoE models, whose kernels take as long in fp8 as in fp4 and are far below the matrix peak, so c is a
 share of the 16-bit peak whatever the format. Large GEMMs of dense layers are different: for formats whose kernels were
@@ -33,7 +33,7 @@ from graphsim.units import Num
 
 FILE = "served.json"
 BASE_ENGINE = "base"
-"""What stands for every engine that has no constants of its own on a device."""
+"""The entry for every engine without its own constants on a device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class Stack(Trusted):
     """The cost model of one engine on one device.
 
     memory: share of the bandwidth, compute: of the matrix peak in 16 bits that its kernels reach
-    kernel_s: start of each of them
+    kernel_s: launch time of each of them
     gemms: of GEMMs of dense layers, the share of the peak of their own format that they reach at least, by the
         `dtype` under which kernels know the weights (`Format.gemm`)
     """
@@ -63,7 +63,9 @@ class Stack(Trusted):
         return Cost(busy_s=busy_s, compute_s=compute_s, memory_s=memory_s, network_s=base.network_s, launch_s=starts_s)
 
     def _products_s(self, op: Op, device: Hardware, at_peak_s: Num) -> Num:
-        """Of narrow formats as of 16 bits, which experts in fp8 and fp4 hardly beat; wider ones as much slower."""
+        """Narrow formats at the 16-bit rate, which experts in fp8 and fp4 hardly exceed; wider ones proportionally
+        slower.
+        """
         wide = wide_s(op, device)
         slowest_s = np.maximum(wide, at_peak_s) if isinstance(op, Gemm | Attention | ExpertGemm) else wide
         share = gemm_share(op, self.gemms)
@@ -71,23 +73,25 @@ class Stack(Trusted):
 
 
 def wide_s(op: Op, device: Hardware) -> Num:
-    """Seconds of an operation's GEMMs at the peak of 16 bits; 0 where the device states none."""
+    """Seconds of an operation's GEMMs at the peak of 16 bits; 0 if the device states none."""
     peak = next((device.flops_per_s[name] for name in ("bf16", "fp16") if name in device.flops_per_s), np.inf)
     return op.work().flops / peak
 
 
 def gemm_share(op: Op, gemms: Sequence[tuple[str, float]]) -> float:
-    """The share of the peak of its own format that a dense layer's GEMM reaches; 0 for what `gemms` does not name."""
+    """The share of the peak of its own format that a dense layer's GEMM reaches; 0 for formats that `gemms` does not
+    name.
+    """
     if not isinstance(op, Gemm) or isinstance(op, ExpertGemm) or op.adapter:
         return 0.0
     return dict(gemms).get(op.weights.gemm, 0.0)
 
 
 def starts(op: Op) -> Num:
-    """Kernels that are started for an operation, which every serving engine fuses in part.
+    """Kernels launched for an operation, after the partial fusion of every serving engine.
 
-    Residuals are added within the norm that follows; what gives rows to experts, gates them and sums them up again is
-    part of the experts' kernels.
+    Residuals are added within the norm that follows; dispatching, gating and summing rows is part of the experts'
+    kernels.
     """
     fused = isinstance(op, _IN_EXPERTS) or (op.op_type is OpType.ADD and not op.adapter)
     return 0.0 if fused else op.launches
@@ -97,10 +101,10 @@ _IN_EXPERTS = (Route, Permute, ExpertActivation)
 
 
 def stack_of(hardware: Hardware, engine: str = "") -> tuple[Stack, str] | None:
-    """The prices of an engine on a device, and where they are from; None where nothing like it was served.
+    """The prices of an engine on a device, and their origin; None if nothing comparable was served.
 
-    Of a device that was not served, those of the one of its generation with the nearest bandwidth.
-    Raises ConfigError for a file that cannot be read.
+    A device that was not served has those of the device of its generation with the nearest bandwidth. Raises
+    ConfigError for a file that cannot be read.
     """
     path = next((folder / FILE for folder in folders("hardware") if (folder / FILE).is_file()), None)
     stacks = {} if path is None else read_stacks(path, path.stat().st_mtime_ns)

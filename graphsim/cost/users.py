@@ -1,4 +1,4 @@
-"""Cost functions that users write: what they give is checked, and what they rest on becomes a memo's key."""
+"""Users' cost functions: their results are checked, and their dependencies become the key of a memo."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from graphsim.symbolic.questions import is_known
 from graphsim.units import short
 
 PARTS = ("busy_s", "launch_s", "compute_s", "memory_s", "network_s")
-"""What of a price has to be a time."""
+"""The parts of a price that must be times."""
 
 DEEPEST = 6
-"""Containers in one another up to which a value is looked through."""
+"""Largest nesting of containers that is searched."""
 
 
 class UsersCost(Trusted):
@@ -41,12 +41,12 @@ class UsersCost(Trusted):
 
     @property
     def described(self) -> str:
-        """What an error calls it."""
+        """Its name in error messages."""
         own = getattr(self._function, "__name__", type(self._function).__name__)
         return f"cost function '{own}'"
 
     def __call__(self, op: Op, hardware: Hardware) -> Cost:
-        """The price that the function gives, where it can be one."""
+        """The price that the function returns, if it is valid."""
         found: Any = self._function(op, hardware)
         if not isinstance(found, Cost):
             raise ConfigError(f"{self.described} gave {short(found)} for {named(op)}; expected a Cost")
@@ -55,13 +55,13 @@ class UsersCost(Trusted):
         return found
 
     def check(self, value: Any, part: str, op: Op) -> None:
-        """Raise ConfigError unless a part of a price is a time; what is a symbol still is one until its value comes."""
+        """Raise ConfigError unless a part of a price is a time; symbols are checked when their values are known."""
         if is_known(value) and not _is_time(value):
             shown = short(value.item() if isinstance(value, np.generic) else value)
             raise ConfigError(f"{self.described} gave {part} = {shown} for {named(op)}; expected seconds from 0 up")
 
     def rests_on(self) -> Iterator[Any]:
-        """All that the prices are known to depend on, as parts of a description for `Memo`."""
+        """Everything that the prices are known to depend on, as parts of a description for `Memo`."""
         return _of_callable(self._function)
 
 
@@ -100,7 +100,7 @@ def _of_callable(function: Callable[..., Any]) -> Iterator[Any]:
 
 
 def _of_function(function: FunctionType) -> Iterator[Any]:
-    """What a function reads beside its arguments; what is not plain by identity."""
+    """The values that a function reads in addition to its arguments; non-plain ones by identity."""
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         yield name
         try:
@@ -130,9 +130,9 @@ def _names(slots: Any) -> tuple[str, ...]:
 
 
 def _of_value(value: Any, otherwise: Any, deep: int = 0) -> Iterator[Any]:
-    """A value's plain entries in order; `otherwise` in place of what is neither plain nor stays as it is.
+    """A value's plain entries in order; `otherwise` for entries that are neither plain nor immutable.
 
-    deep: how many containers it lies in; at most DEEPEST, as one may hold itself
+    deep: number of enclosing containers; at most DEEPEST, as a container may contain itself
     """
     if isinstance(value, ATOMS) or _is_fixed(value):
         yield value
@@ -147,7 +147,7 @@ def _of_value(value: Any, otherwise: Any, deep: int = 0) -> Iterator[Any]:
 
 
 def _is_fixed(thing: Any) -> bool:
-    """Whether an object stays as it is, as frozen dataclasses, functions and modules are taken to do."""
+    """Whether an object is immutable, as frozen dataclasses, functions and modules are assumed to be."""
     if isinstance(thing, Trusted | Enum | type | FunctionType | BuiltinFunctionType | ModuleType | np.ufunc):
         return True
     params = getattr(type(thing), "__dataclass_params__", None)

@@ -61,14 +61,14 @@ START = {
                "depth_clocks": 300.0},
     "single": {"launch_s": 9e-6, "dram": 0.5, "block_clocks": 4000.0, "walk": 1.0, "alone": 0.3},
 }  # fmt: skip
-"""Constants before any fit; `_prefill`, `_decode` and `_single` say what each one is."""
+"""Constants before any fit; `_prefill`, `_decode` and `_single` define their meanings."""
 
 
 def _prefill(c: Mapping[str, float], hardware: Hardware, shape: AttentionShape) -> Num:
     """Skeleton of a prefill kernel.
 
-    tile: times the flops at one core's peak; tile_keys: keys that a tile's start and masked edge are worth
-    whole: from how many tiles per core on waves grow with the tiles
+    tile: times the flops at one core's peak; tile_keys: cost of a tile's start and masked edge, in keys
+    whole: tiles per core from which the number of waves grows with the tiles
     dram, kv_dram: times the datasheet's traffic time, of queries and outputs, and of keys and values
     """
     keys = attended_pairs(shape.seq_len, shape.kv_len, shape.window) / shape.seq_len
@@ -96,8 +96,8 @@ def _decode(c: Mapping[str, float], hardware: Hardware, shape: AttentionShape) -
 def _single(c: Mapping[str, float], hardware: Hardware, shape: AttentionShape) -> Num:
     """Skeleton of a decode kernel with one block per query head that walks all keys.
 
-    walk: times the keys' bytes at one core's share of the memory bandwidth; alone: blocks per core below
-    which the walk takes no less
+    walk: times the keys' bytes at one core's share of the memory bandwidth; alone: blocks per core below which the
+        walk does not get shorter
     """
     blocks = shape.batch * shape.heads / hardware.cores
     start_s = c["launch_s"] + blocks * (c["block_clocks"] / hardware.clock_hz)
@@ -119,7 +119,7 @@ def is_single(shape: AttentionShape) -> Num:
 
 
 def _coordinates(kind: str, hardware: Hardware, shape: AttentionShape) -> dict[str, Num]:
-    """log2 of physical sizes; a block is a unit of work that one core does."""
+    """log2 of physical sizes; a block is a unit of work of one core."""
     one = kind == "single"
     everything = attended_pairs(shape.seq_len, shape.kv_len, 0.0)
     pairs = attended_pairs(shape.seq_len, shape.kv_len, shape.window)
@@ -161,8 +161,8 @@ _PREFILL = SurfaceSpec(
     flat=0.1,
 )  # fmt: skip
 LAYOUTS = {"prefill": _PREFILL, "decode": _DECODE, "single": _DECODE}
-"""Which coordinates meet in which correction table, and their knots (log2 units). Those that grow with the context come
-first, so that look-ups along it go through the others once."""
+"""The coordinates of each correction table, and their knots (log2 units). Those that grow with the context come
+first, so that look-ups along the context evaluate the others once."""
 
 
 LEVELS = (tuple(PHASES.values()), ATTENTION)

@@ -1,4 +1,4 @@
-"""What one attention kernel has to do: its shape, attended pairs, bytes, flops, and the least time physics allows."""
+"""The work of one attention kernel: its shape, attended pairs, bytes, flops, and its physical lower bound."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from graphsim.units import Num
 class AttentionShape:
     """One attention kernel of `batch` equal requests.
 
-    seq_len: new queries per request; kv_len: keys that the last of them sees, itself included
+    seq_len: new queries per request
+    kv_len: keys that the last query sees, its own included
     window: keys that one query attends to at most; 0 is all
-    cached_bytes: per number of the cache; None for what `kv_dtype` names
-    activation_bytes: per number of queries and outputs; None for what the kernels of `kv_dtype` take
+    cached_bytes: per number of the cache; None for that of `kv_dtype`
+    activation_bytes: per number of queries and outputs; None for the format of the kernels of `kv_dtype`
     """
 
     family: ClassVar[str] = "attention"
@@ -38,7 +39,7 @@ class AttentionShape:
 
     @property
     def formats(self) -> Dtype:
-        """What the cache's dtype says of operands and rate. Raises ConfigError for an unknown one."""
+        """Formats of the operands and matrix rate for the cache's dtype. Raises ConfigError for an unknown one."""
         return ATTENTION[dtype_of("attention", self.kv_dtype)]
 
     @property
@@ -65,7 +66,7 @@ def attended_pairs(queries: Num, keys: Num, window: Num) -> Num:
 
 
 def kv_bytes(shape: AttentionShape) -> Num:
-    """Keys and values that the kernel has to see at least once."""
+    """Bytes of keys and values that the kernel reads at least once."""
     seen = np.where(np.greater(shape.window, 0), np.minimum(shape.kv_len, shape.window + shape.seq_len - 1.0),
                     shape.kv_len)  # fmt: skip
     return shape.bytes_of_a_key * shape.kv_heads * shape.batch * seen
@@ -83,7 +84,9 @@ def flops(shape: AttentionShape) -> Num:
 
 
 def _flops_s(hardware: Hardware, shape: AttentionShape) -> Num:
-    """Time of the flops at peak: fp8 if the cache is fp8 and the device knows it, else that of the queries' format."""
+    """Time of the flops at peak: fp8 if the cache is fp8 and the device supports it, else that of the queries'
+    format.
+    """
     return flops(shape) / peak_of(hardware, shape.formats.rates)
 
 
@@ -94,10 +97,10 @@ def roofline_s(hardware: Hardware, shape: AttentionShape) -> Num:
 
 
 def floor_s(hardware: Hardware, shape: AttentionShape) -> Num:
-    """The least time physics allows.
+    """A physical lower bound.
 
     Keys and values that fit the last-level cache may stay there between steps and come at up to five
-    times the memory's rate; within 10 % above its size that advantage ends.
+    times the memory's rate; this advantage vanishes within 10 % above its size.
     """
     held = kv_bytes(shape)
     share = np.minimum(np.maximum(8.0 / np.maximum(hardware.cache_bytes, 1.0) * held - 7.8, 0.2), 1.0)

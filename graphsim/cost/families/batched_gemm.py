@@ -1,11 +1,11 @@
 """Batched GEMMs of many heads, x[h][m,k] @ w[h][k,n]: those that absorb latent attention's up-projection.
 
-One kernel starts, moves operands and results of all heads once, through the last-level cache as far as they fit it, and
+One kernel moves operands and results of all heads once, through the last-level cache as far as they fit it, and
 computes tiles whose rows are padded; formats narrower than the activations are quantised in front:
 
     t = exp(surface) · ( launch + ((traffic)⁴ + (compute · flops / peak)⁴)^¼ + quantise )
 
-The kernel in front of decode attention brings queries to the latent's width (`pre`, n > k), the one behind it brings
+The kernel in front of decode attention brings queries to the latent's width (`pre`, n > k), the one after it brings
 results back (`post`); they have fits of their own (DeepSeek-V2, arXiv 2405.04434, section 2.1.2).
 """
 
@@ -47,7 +47,7 @@ QUANTISE_START = {"quantise_s": 2e-6, "quantise_bytes": 4.0}
 class BatchedShape:
     """One kernel: m rows of k inputs and n outputs for each of `heads` heads.
 
-    weight_bytes, activation_bytes: per number; None for what the dtype names
+    weight_bytes, activation_bytes: per number; None for those of the dtype
     """
 
     family: ClassVar[str] = "batched_gemm"
@@ -62,7 +62,7 @@ class BatchedShape:
 
     @property
     def formats(self) -> Dtype:
-        """What the dtype says of operands and rate. Raises ConfigError for an unknown one."""
+        """Formats of the operands and matrix rate for the dtype. Raises ConfigError for an unknown one."""
         return GEMM[dtype_of("gemm", self.dtype)]
 
     @property
@@ -72,7 +72,7 @@ class BatchedShape:
 
     @property
     def y_bytes(self) -> float:
-        """Bytes per number that comes in or goes out."""
+        """Bytes per number of inputs and results."""
         return self.formats.activation_bytes if self.activation_bytes is None else self.activation_bytes
 
     @property
@@ -87,7 +87,7 @@ def _flops_s(hardware: Hardware, shape: BatchedShape, rows: Num) -> Num:
 
 
 def floor_s(hardware: Hardware, shape: BatchedShape) -> Num:
-    """The least time physics allows: peak flops, and memory bandwidth for what the cache cannot hold."""
+    """A physical lower bound: peak flops, and memory bandwidth for what the cache cannot hold."""
     return np.maximum(_flops_s(hardware, shape, shape.m), cached_floor_s(hardware, shape.moved_bytes))
 
 
@@ -99,7 +99,7 @@ def roofline_s(hardware: Hardware, shape: BatchedShape) -> Num:
 def _skeleton(c: Mapping[str, float], hardware: Hardware, shape: BatchedShape) -> Num:
     """launch_s: of one kernel, dram to cache_edge: see `traffic_s`; compute: times the padded rows' flops at peak.
 
-    quantise_s, quantise_bytes: start of the kernel in front, and times the traffic of its inputs
+    quantise_s, quantise_bytes: launch of the kernel before it, and times the traffic of its inputs
     """
     padded = ROW_TILE * np.ceil(shape.m / ROW_TILE)
     compute_s = c["compute"] * _flops_s(hardware, shape, padded)
@@ -122,7 +122,7 @@ LAYOUT = SurfaceSpec(
     terms=[("m", "heads"), ("fill", "heads")],
     flat=0.1,
 )  # fmt: skip
-"""Which coordinates meet in which correction table, and their knots (log2 units)."""
+"""The coordinates of each correction table, and their knots (log2 units)."""
 
 LEVELS = (tuple(SIDES.values()), GEMM)
 SURFACES = (LAYOUT,)
@@ -136,9 +136,9 @@ def needed(side: str, dtype: str) -> Collection[str]:
 def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: BatchedShape) -> Num:
     """Seconds of one kernel, from fitted `parameters` (of `fit`); no rows, no time.
 
-    GEMMs in a narrow format that was not measured run in 16 bits, to which engines bring such weights when they load
-    them (vLLM, `v1/attention/backends/mla/common.py`, process_weights_after_loading); wider ones have its constants.
-    Raises ConfigError for an unknown format.
+    GEMMs in a narrow format that was not measured run in 16 bits, to which engines convert such weights on loading
+    (vLLM, `v1/attention/backends/mla/common.py`, process_weights_after_loading); wider formats have the 16-bit
+    constants. Raises ConfigError for an unknown format.
     """
     safe = replace(shape, **{name: np.maximum(getattr(shape, name), 1.0) for name in ("m", "n", "k", "heads")})
     narrows = np.less(shape.n, shape.k)
@@ -150,7 +150,7 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: BatchedS
 
 
 def borrowed(fits: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What other engines' fits say of an engine without rows of its own: the library's GEMMs in 16 bits."""
+    """The parts of other engines' fits that hold for an engine without measurements: the library's GEMMs in 16 bits."""
     return [
         {side: {"bfloat16": one[side]["bfloat16"]} for side in SIDES.values() if "bfloat16" in one.get(side, {})}
         for one in fits
@@ -179,7 +179,7 @@ def _entry(parameters: Mapping[str, Any], side: str, dtype: str) -> KernelFit:
 
 
 def shape_of(frame: pd.DataFrame) -> BatchedShape:
-    """The shape of reference rows of one `op` and `dtype`, in DeepSeek-V3's widths as all of them are."""
+    """The shape of reference rows of one `op` and `dtype`, all of which have DeepSeek-V3's widths."""
     pre = SIDES[str(frame["op"].iloc[0])] == "pre"
     return BatchedShape(
         m=frame["tokens"].to_numpy(dtype=float), heads=frame["heads"].to_numpy(dtype=float),

@@ -21,9 +21,9 @@ from graphsim.cost.surfaces.surface import Surface, as_surface
 from graphsim.units import Num
 
 BORROWED_SURFACE = 0.5
-"""How much of a correction surface holds on another generation, where several are averaged: with half of it, devices
-left out one by one err less than with all or none (`graphsim validate kernels --datasheet` on six devices). A single
-reference device's surface says too much of its own kernels, and is left out."""
+"""Share of the correction surfaces that is applied on another generation, if several are averaged: with half of it,
+devices left out one by one err less than with all or none (`graphsim validate kernels --datasheet` on six devices). A
+single reference device's surface is too specific to its kernels, and is left out."""
 
 KernelFit = Mapping[str, Any]
 """The fit of one kernel: `constants`, or in a blend the constants of `each` reference device; a `surface` where it has
@@ -41,7 +41,7 @@ class Blend(dict[str, Any]):
         self._entries: dict[tuple[Any, ...], KernelFit] = {}
 
     def serving(self, key: Key) -> list[Mapping[str, Any]]:
-        """The members that have a fit of their own for a kernel, else for one most like it, else all."""
+        """The members that have a fit for a kernel, else for the most similar one, else all."""
         for length in range(len(key), 0, -1):
             found = [member for member in self.members if _holds(member, key[:length])]
             if found:
@@ -49,9 +49,9 @@ class Blend(dict[str, Any]):
         return self.members
 
     def entry(self, key: Key, pick: Callable[[Mapping[str, Any]], KernelFit]) -> KernelFit:
-        """The fit of a kernel, blended of what is picked from each member that serves it.
+        """The fit of a kernel, blended from the entries that `pick` selects in each serving member.
 
-        Blends are known by their constants, which the members hold; what is picked may be made for the occasion.
+        Blends are identified by their constants, which the members hold; the selected entries may be temporary objects.
         """
         picked = [pick(member) for member in self.serving(key)]
         which = tuple([(id(entry["constants"]), "surface" in entry) for entry in picked])
@@ -63,7 +63,7 @@ class Blend(dict[str, Any]):
 def measured_here(parameters: Mapping[str, Any], name: str) -> bool:
     """Whether a kernel was measured on the device or on one of its generation.
 
-    A blend is made of other generations, which may have a matrix unit that the device lacks.
+    A blend comes from other generations, which may have a matrix unit that the device lacks.
     """
     return name in parameters and not isinstance(parameters, Blend)
 
@@ -71,7 +71,8 @@ def measured_here(parameters: Mapping[str, Any], name: str) -> bool:
 def entry_of(parameters: Mapping[str, Any], key: Key, pick: Callable[[Mapping[str, Any]], KernelFit]) -> KernelFit:
     """The fit of a kernel in a family's parameters, those of one device or a blend.
 
-    key: what a member of a blend must have; pick: finds the fit in the parameters of one device
+    key: what a member of a blend must have
+    pick: finds the fit in the parameters of one device
     """
     return parameters.entry(key, pick) if isinstance(parameters, Blend) else pick(parameters)
 
@@ -88,8 +89,8 @@ def fitted_s(
 
 
 def blended(entries: Sequence[KernelFit]) -> KernelFit:
-    """One fit of several: their constants side by side, a share of the mean of surfaces, and further fields that all
-    have.
+    """One fit of several: their constants side by side, a share of the mean of surfaces, and the further fields common
+    to all.
     """
     found: dict[str, Any] = {"each": [entry["constants"] for entry in entries]}
     surfaces = [as_surface(entry["surface"]) for entry in entries if "surface" in entry]
@@ -102,13 +103,13 @@ def blended(entries: Sequence[KernelFit]) -> KernelFit:
 
 
 def _sum(surfaces: Sequence[Surface], share: float) -> Surface:
-    """The sum of a share of each."""
+    """The sum of the surfaces, each multiplied by a share."""
     terms = [replace(term, values=share * term.values) for surface in surfaces for term in surface.terms]
     return Surface(terms=tuple(folded(terms, {}, {name: name for term in terms for name in term.axes})))
 
 
 def mean_constants(parameters: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Geometric means of the numbers that stand at the same place; surfaces are left out."""
+    """Geometric means of the numbers at the same position; surfaces are left out."""
     found: dict[str, Any] = {}
     for key in dict.fromkeys(key for one in parameters for key in one):
         values = [one[key] for one in parameters if key in one]

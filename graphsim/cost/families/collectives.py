@@ -5,13 +5,13 @@
 The wire bytes are what the bandwidth-optimal algorithm sends per device: (g-1)/g of the message, twice
 that for an all-reduce (Patarasuk and Yuan, "Bandwidth optimal all-reduce algorithms", 2009). The
 surface over log2 of the message and of the devices carries the switches between protocols and
-algorithms; beyond the largest measured message the bandwidth goes on, beyond the most devices the start.
+algorithms; beyond the largest measured message the bandwidth is extrapolated, beyond the most devices the start time.
 
 This is one node. The bandwidth is that of the links which the group has there (`cost/interconnect.py`). A group of
-several nodes works in all of them as one node does, and on the network at the same time: each device sends its part
-over its own NIC, whichever takes longer holds up the other, and the hops between nodes come on top. So NCCL's bus
-bandwidth is the lesser of what the links within nodes and all NICs between them give (two nodes of A100 with four
-200 Gbit/s NICs each: 91 of 100 GB/s, nccl-tests issue 100).
+several nodes works in each of them like one node, and on the network at the same time: each device sends its part over
+its own NIC, the slower of the two determines the time, and the hops between nodes are added. So NCCL's bus bandwidth
+is the lesser of what the links within nodes and all NICs between them give (two nodes of A100 with four 200 Gbit/s
+NICs each: 91 of 100 GB/s, nccl-tests issue 100).
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ KINDS = {
 """How many times (devices - 1)/devices of the message each device sends."""
 
 NIC_SHARE = 0.94
-"""Of a NIC's rate, what NCCL gets: 46 to 48 GB/s of 400 Gbit/s (AddyLaddy of NVIDIA, nccl-tests issue 290)."""
+"""Share of a NIC's rate that NCCL reaches: 46 to 48 GB/s of 400 Gbit/s (AddyLaddy of NVIDIA, nccl-tests issue 290)."""
 
 SMALLEST_BYTES = 256.0
-"""A message that takes no longer for being longer: the start of a collective."""
+"""Size of a message whose time is the start of a collective alone."""
 
 LIKE = {"custom_allreduce_eager": "custom_allreduce", "custom_allreduce": "all_reduce", "alltoall": "all_gather",
         "reduce_scatter": "all_gather", "all_gather": "reduce_scatter"}  # fmt: skip
-"""Whose constants stand in for a collective that was not measured."""
+"""The collective whose constants are used for one that was not measured."""
 
 START = {"start_s": 1.2e-5, "growth": 0.7, "wire": 1.5, "spread": 1.0}
 """Before any fit: see `_skeleton` for what each constant is."""
@@ -60,7 +60,7 @@ CUSTOM_START = {"near": 1.5, "far_s": 1e-5}
 EAGER_START = {"host_s": 3e-5}
 
 CUSTOM_LIMIT_BYTES = 8.0 * 2**20
-"""From this size on vLLM leaves the all-reduce to NCCL (`custom_all_reduce.py`, max_size)."""
+"""From this size on vLLM uses NCCL's all-reduce (`custom_all_reduce.py`, max_size)."""
 
 
 def start_of(kind: str) -> dict[str, float]:
@@ -71,9 +71,9 @@ def start_of(kind: str) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectiveShape:
-    """`message_bytes` is the whole tensor: what is reduced, or what the gathered or scattered parts make up.
+    """`message_bytes` is the whole tensor: the reduced tensor, or that of all gathered or scattered parts.
 
-    stride: devices from one of the group to the next
+    stride: distance in devices between members of the group
     """
 
     family: ClassVar[str] = "collectives"
@@ -103,7 +103,7 @@ def leg_s(leg: Leg, shape: CollectiveShape) -> Num:
 
 
 def roofline_s(hardware: Hardware, shape: CollectiveShape) -> Num:
-    """What a device sends at the datasheet's bandwidth, on the level that takes longest."""
+    """Time of the bytes that a device sends at the datasheet's bandwidth, on the slowest level."""
     return slowest_s(hardware, shape.devices, lambda leg: leg_s(leg, shape), shape.stride)
 
 
@@ -112,8 +112,8 @@ def _skeleton(c: Mapping[str, float], hardware: Hardware, shape: CollectiveShape
 
     start_s, growth: of an empty message between two devices, and the power of the devices with which it grows
     wire, spread: multiple of the datasheet's wire time between two devices, and one more than its power of them
-    near, far_s: that multiple for vLLM's own kernels, and what NCCL needs beside it for the messages too long for them
-    host_s: of one eager call, while which the devices work
+    near, far_s: that multiple for vLLM's own kernels, and NCCL's extra time for messages too long for them
+    host_s: of one eager call, during which the devices work
     """
     pairs = shape.devices / 2.0
     wire_s = _node_s(hardware, shape) * np.power(pairs, c.get("spread", 1.0) - 1.0)
@@ -142,7 +142,7 @@ LAYOUT = SurfaceSpec(
 )  # fmt: skip
 
 CUSTOM_LAYOUT = replace(LAYOUT, smooth=0.3)
-"""vLLM's own all-reduce is measured at half as many points as the others, and more noisily."""
+"""vLLM's own all-reduce is measured at half as many points as the others, with more noise."""
 
 
 LEVELS = (KINDS,)
@@ -155,7 +155,7 @@ def needed(kind: str) -> Collection[str]:
 
 
 def _entry(parameters: Mapping[str, Any], kind: str) -> KernelFit:
-    """The fit of a kind, else of the one most like it."""
+    """The fit of a kind, else of the most similar one."""
     tried, name = [], kind
     while name and name not in tried:
         if name in parameters:
@@ -187,7 +187,7 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: Collecti
 def _nodes_s(entry: KernelFit, hardware: Hardware, shape: CollectiveShape) -> Num:
     """Seconds of a group of any number of nodes; of one node, those that were measured.
 
-    Where each node holds one device of the group, what is left of them is how long the smallest message takes.
+    If each node holds one device of the group, only the time of the smallest message remains of them.
     """
     node, beyond = node_and_beyond(hardware, shape.devices, shape.stride)
     message = shape.message_bytes * (node.count / shape.devices if shape.kind == "alltoall" else 1.0)
@@ -206,7 +206,7 @@ def _nodes_s(entry: KernelFit, hardware: Hardware, shape: CollectiveShape) -> Nu
 
 
 def _hops(kind: str, nodes: Num) -> Num:
-    """Hops between nodes that follow one another: up and down a tree, around a ring, or straight to all at once."""
+    """Sequential hops between nodes: up and down a tree, around a ring, or straight to all at once."""
     if kind == "alltoall":
         return np.minimum(nodes - 1.0, 1.0)
     return 2.0 * np.log2(nodes) if KINDS[kind] == 2.0 else nodes - 1.0
@@ -258,16 +258,18 @@ def _fit_one(kind: str, parts: list[tuple[CollectiveShape, Array]], hardware: Ha
 
 
 _MOST_IN_NODE = 6.0
-"""To so many devices in one node, as a power of two, a longer message must not be faster either: NVL72 holds 64."""
+"""Largest number of devices in one node, as a power of two, for which a longer message must not be faster: NVL72 holds
+64.
+"""
 
 _STEPS = 8
-"""In so many the skeleton's rise from one knot of the message to the next is looked at."""
+"""Number of steps in which the skeleton's rise between two knots of the message is examined."""
 
 
 def _rising(surface: Surface, constants: Mapping[str, float], kind: str, hardware: Hardware) -> Surface:
-    """The surface, lifted where a longer message would else be faster than a shorter one.
+    """The surface, lifted where a longer message would otherwise be faster than a shorter one.
 
-    One more column speaks for all groups of one node that are larger than any that was measured.
+    One more column covers all groups of one node that are larger than any measured one.
     """
     (term,) = surface.terms
     messages, devices = term.knots
@@ -282,9 +284,8 @@ def _rising(surface: Surface, constants: Mapping[str, float], kind: str, hardwar
 
 
 def _growth(constants: Mapping[str, float], kind: str, hardware: Hardware, messages: Array, devices: Array) -> Array:
-    """By how much the surface's logarithm may fall from each message to the next: no faster than the skeleton rises.
-
-    The skeleton rises slowest somewhere between two messages, in the group where it rises least.
+    """By how much the surface's logarithm may fall from each message to the next: no faster than the skeleton rises,
+    at its slowest point between the two and in the group where it rises least.
     """
     between = messages[:-1, None] + np.diff(messages)[:, None] * np.linspace(0.0, 1.0, _STEPS + 1)
     shape = CollectiveShape(kind=kind, message_bytes=2.0 ** between[..., None], devices=devices)

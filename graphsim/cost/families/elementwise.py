@@ -1,4 +1,4 @@
-"""Kernels that only move bytes: element-wise operations, norms, rotary embedding, copies, host transfers.
+"""Memory-bound kernels: element-wise operations, norms, rotary embedding, copies, host transfers.
 
     t = launch + bytes / bandwidth · (dram · miss + cache · (1 - miss))        on the device
     t = start + bytes / link · factor                                          from the host

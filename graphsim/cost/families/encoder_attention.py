@@ -1,4 +1,4 @@
-"""Attention without causality, as encoders of text, images and sound run it: every query sees every key of its piece.
+"""Bidirectional attention of encoders of text, images and sound: every query sees every key of its piece.
 
 The kernels are those of a prompt without a mask: tiles of 128 queries of one head run in waves over the cores, and
 each walks all keys.
@@ -6,8 +6,8 @@ each walks all keys.
     t = exp(surface) · ( launch + queries, outputs, keys, values / bandwidth + waves · tile · (keys + a tile's start) ),
     waves = (tiles³ + whole³)^⅓
 
-and never below the roofline. Heads are as wide as models have them; kernels pad some of them (72 to 80 or 128), which
-the surface over the width knows.
+and never below the roofline. Head widths are those of models; kernels pad some of them (72 to 80 or 128), which the
+surface over the width captures.
 
 References: Dao, "FlashAttention-2" (arXiv 2307.08691), section 3; the surface is `cost/surfaces/surface.py`.
 """
@@ -35,14 +35,15 @@ if TYPE_CHECKING:
 TILE_QUERIES = 128.0
 
 START = {"launch_s": 7e-6, "tile": 1.5, "tile_keys": 100.0, "whole": 0.5, "dram": 1.2}
-"""Constants before any fit; `_skeleton` says what each one is."""
+"""Constants before any fit; see `_skeleton` for their meanings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderShape:
     """One kernel over `batch` equal pieces.
 
-    seq_len: queries of each; kv_len: keys that each query sees, as many as there are queries unless said otherwise
+    seq_len: queries of each
+    kv_len: keys that each query sees, as many as there are queries unless said otherwise
     dtype: of queries, keys and values
     """
 
@@ -103,7 +104,7 @@ LAYOUT = SurfaceSpec(
     terms=[("keys", "waves"), ("keys", "dim"), ("waves", "dim")],
     flat=0.1,
 )  # fmt: skip
-"""Which coordinates meet in which correction table, and their knots."""
+"""The coordinates of each correction table, and their knots."""
 
 
 LEVELS = (ATTENTION,)

@@ -1,4 +1,6 @@
-"""What an exchange of tokens with their experts' devices has to do: its shape, copies, bytes, and the least time."""
+"""The work of an exchange of tokens with their experts' devices: its shape, copies, bytes, and the lower bound of its
+time.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +18,19 @@ LIKE = {
     "elastic_prefill": "normal", "elastic_decode": "low_latency", "one_sided": "two_sided", "two_sided": "low_latency",
     "normal": "low_latency", "low_latency": "normal",
 }  # fmt: skip
-"""For each kind of kernels, whose fit stands in where they were not measured."""
+"""For each kind of kernel, the kinds whose fit is used if it was not measured."""
 
 PHASES = ("prepare", "dispatch", "combine", "both")
 
 ROW_BYTES = {
     "unstated": 2.0, "bfloat16": 2.0, "fp8": 1.0 + 4.0 / 128.0, "nvfp4": 0.5 + 1.0 / 16.0, "fp4": 0.5 + 1.0 / 16.0,
 }  # fmt: skip
-"""Bytes per number of a row on its way there, scales included, by dtype; on their way back rows are in 16 bits except
+"""Bytes per number of a dispatched row, scales included, by dtype; returning rows are in 16 bits except
 `fp4`, which TensorRT-LLM's low-precision combine narrows them to. Rows of both ways that state none are taken to be in
 fp8 there, as DeepEP's authors measure it."""
 
 NORMAL_CORES = 20.0
-"""What DeepEP's normal kernels take of a device's cores unless told otherwise (`Buffer.num_sms`)."""
+"""Cores of a device that DeepEP's normal kernels use by default (`Buffer.num_sms`)."""
 
 HOST_DEVICES = 4.0
 """Devices of a host whose NVLink domain is a rack: GB200 NVL72 has 18 compute trays of four."""
@@ -39,12 +41,13 @@ class ExchangeShape:
     """One exchange: each of `ep` devices has `tokens` rows of `hidden` numbers for `topk` of `experts`.
 
     ep: 0 for all devices of `nodes` hosts
-    backend: kernels, a name of LIKE; phase: one of PHASES, `both` is dispatch and combine
+    backend: kernels, a name of LIKE
+    phase: one of PHASES, `both` is dispatch and combine
     dtype: of the rows on their way there
-    cores: that normal kernels take; 0 for their default
-    busiest: what the device that has most to do has, over the mean
+    cores: used by normal kernels; 0 for their default
+    busiest: load of the busiest device over the mean
     balanced: whether a token's experts lie on as many devices as they can, as in TensorRT-LLM's measurements
-    stated: times the microseconds that reference rows of this op state
+    stated: factor on the microseconds that reference rows of this op state
     """
 
     family: ClassVar[str] = "expert_exchange"
@@ -89,14 +92,14 @@ def devices_reached(topk: Num, devices: Num) -> Num:
 
 
 def cores(hardware: Hardware, shape: ExchangeShape) -> Num:
-    """That copy rows: all except  normal kernels, which take a few beside those that compute."""
+    """Number of cores that copy rows: all, except for normal kernels, which use a few while the others compute."""
     if shape.backend != "normal":
         return hardware.cores
     return np.where(np.greater(shape.cores, 0.0), shape.cores, NORMAL_CORES)
 
 
 def check(shape: ExchangeShape) -> None:
-    """Raise ConfigError for kernels, a phase or a dtype that is not known."""
+    """Raise ConfigError for unknown kernels, phases and dtypes."""
     for name, value, known in (
         ("backend", shape.backend, LIKE), ("phase", shape.phase, PHASES), ("dtype", shape.dtype, ROW_BYTES),
     ):  # fmt: skip
@@ -105,7 +108,7 @@ def check(shape: ExchangeShape) -> None:
 
 
 def resolved(hardware: Hardware, shape: ExchangeShape) -> ExchangeShape:
-    """With the devices counted: of a host, where rows say hosts only."""
+    """With the number of devices filled in, if rows state only hosts."""
     require_link(hardware)
     held = hardware.links[0].devices
     host = HOST_DEVICES if held > 2.0 * HOST_DEVICES else held
@@ -119,7 +122,7 @@ def copies_beyond(shape: ExchangeShape, nodes: Num) -> Num:
 
 
 def floor_s(hardware: Hardware, shape: ExchangeShape) -> Num:
-    """What a device sends within its node, at the datasheet's bandwidth; lists of experts are not sent."""
+    """Time of the bytes that a device sends within its node, at the datasheet's bandwidth, without lists of experts."""
     if shape.phase == "prepare":
         return 0.0 * shape.tokens
     node, _ = node_and_beyond(hardware, shape.ep)
@@ -128,7 +131,8 @@ def floor_s(hardware: Hardware, shape: ExchangeShape) -> Num:
 
 
 def roofline_s(hardware: Hardware, shape: ExchangeShape) -> Num:
-    """What a device sends at the datasheet's bandwidth, within its node or over its NIC, whichever takes longer.
+    """Time of the bytes that a device sends at the datasheet's bandwidth, within its node or over its NIC, whichever
+    is longer.
 
     Raises ConfigError for unknown kernels, phases and dtypes, HardwareError if the device states no link.
     """

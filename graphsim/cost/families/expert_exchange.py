@@ -1,18 +1,17 @@
-"""Exchanges of tokens with the devices of their experts by kernels made for it, in place of all-to-all collectives.
+"""Exchanges of tokens with the devices of their experts by specialised kernels instead of all-to-all collectives.
 
     t = exp(surface) · ( start · (devices / 2)^growth + depth · width + token · tokens
                          + overlapped(copy · bytes moved / cores, wire · bytes sent / link) )
 
 * low_latency: a copy for each expert of a token, straight to its device, by all cores (DeepEP for decode)
-* normal: a copy for each device that holds some of a token's experts, by a few cores given up for it (DeepEP for
-  prompts)
+* normal: a copy for each device that holds some of a token's experts, by a few reserved cores (DeepEP for prompts)
 * elastic_prefill, elastic_decode: the same of DeepEP's second version
-* two_sided, one_sided: over NVLink, a copy for each device, behind a kernel that makes lists (TensorRT-LLM)
+* two_sided, one_sided: over NVLink, a copy for each device, after a kernel that makes lists (TensorRT-LLM)
 
-That is one node. Between nodes every device has a NIC of its own: what low latency sends over it comes on top, as the
-kernel sends first and then waits; normal kernels forward chunk by chunk, so that NIC and node overlap. So the fit of
-eight H100 gives what DeepEP's authors state of low latency among 16 to 256 H800 within 15 %
-(github.com/deepseek-ai/DeepEP, docs/legacy.md, "Performance").
+That is one node. Between nodes every device has its own NIC: low-latency traffic over it is added, as the kernel sends
+first and then waits; normal kernels forward chunk by chunk, so that NIC and node overlap. The fit of eight H100
+reproduces the low-latency figures of DeepEP's authors for 16 to 256 H800 within 15 % (github.com/deepseek-ai/DeepEP,
+docs/legacy.md, "Performance").
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ BACKENDS = {
 """The kernels of each measured `comm_backend`, `op` or `kernel`."""
 
 GROUPS = ("op", "kernel", "comm_backend", "phase", "dtype", "distribution")
-"""Columns of which one shape has one value."""
+"""Columns with a single value per shape."""
 
 STATED_IN_NS = ("moe_a2a:moe_a2a",)
 """Ops whose rows state nanoseconds where their column says microseconds: a combine of 7168 x 8 numbers for one token on
@@ -71,14 +70,14 @@ eight H100 would take 28 ms, and 28 us by the same library under another op."""
 START = {
     "start_s": 2e-5, "growth": 0.1, "depth_clocks": 0.5, "token_clocks": 2.0, "copy_clocks": 0.05, "wire": 1.5,
 }  # fmt: skip
-"""Constants before any fit; `_skeleton` says what each one is."""
+"""Constants before any fit; see `_skeleton` for their meanings."""
 
 
 def _skeleton(c: Mapping[str, float], hardware: Hardware, shape: ExchangeShape) -> Num:
     """Time before the surface, in one node.
 
     start_s, growth: of an empty exchange between two devices, and the power of the devices with which it grows
-    depth_clocks: for each number of a row; token_clocks: for each token, which one core makes lists of
+    depth_clocks: for each number of a row; token_clocks: for each token, of the routing lists, which one core computes
     copy_clocks: of one core for each byte that it copies; wire: times the datasheet's time of what is sent
     """
     pairs = shape.ep / 2.0
@@ -110,7 +109,7 @@ LAYOUT = SurfaceSpec(
     terms=[("tokens", "devices"), ("message", "cores"), ("copies",)],
     flat=0.05,
 )  # fmt: skip
-"""Which coordinates meet in which correction table, and their knots."""
+"""The coordinates of each correction table, and their knots."""
 
 
 LEVELS = (LIKE, PHASES, ROW_BYTES)
@@ -144,7 +143,7 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: Exchange
 def _nodes_s(parameters: Mapping[str, Any], hardware: Hardware, shape: ExchangeShape) -> Num:
     """Seconds among any number of nodes; of one node, those that were measured.
 
-    Of copies sent straight to their devices, a node's share stays there; forwarded ones all end on links of a node.
+    Of copies sent directly to their devices, a node's share stays within it; forwarded ones all end on links of a node.
     """
     node, beyond = node_and_beyond(hardware, shape.ep)
     inside = replace(shape, ep=node.count)
@@ -163,10 +162,10 @@ def _nodes_s(parameters: Mapping[str, Any], hardware: Hardware, shape: ExchangeS
 
 
 def _fitted_s(parameters: Mapping[str, Any], hardware: Hardware, shape: ExchangeShape) -> Num:
-    """Seconds within one node by the fit of the kernels, else of those most like them.
+    """Seconds within one node by the fit of the kernels, else of the most similar ones.
 
-    Where both ways were measured together, each is the part of them that its bytes are. What comes first in the
-    parameters is the engine's own, behind which others' may follow.
+    If both directions were measured together, each has the share of its bytes. The engine's own fits come first in the
+    parameters, and may be followed by others'.
     """
     backend = _measured_backend(parameters, shape.backend)
     phases = parameters.get(backend, {"both": {}})
@@ -183,7 +182,7 @@ def _fitted_s(parameters: Mapping[str, Any], hardware: Hardware, shape: Exchange
 
 
 def _measured_backend(parameters: Mapping[str, Any], backend: str) -> str:
-    """The backend, else the one most like it that was measured."""
+    """The backend, else the most similar measured one."""
     tried: list[str] = []
     name = backend
     while name not in tried:
@@ -232,13 +231,13 @@ def shape_of(frame: pd.DataFrame) -> ExchangeShape:
 
 
 def _text(frame: pd.DataFrame, column: str) -> str:
-    """What a column says, the same in all rows; "" where it is absent or says nothing."""
+    """The text of a column, the same in all rows; "" if it is absent or empty."""
     value = frame[column].iloc[0] if column in frame.columns else ""
     return value if isinstance(value, str) else ""
 
 
 def _numbers(frame: pd.DataFrame, columns: tuple[str, ...], otherwise: float) -> Array:
-    """The first of these columns that says something in each row."""
+    """The first non-empty one of these columns in each row."""
     found = np.full(len(frame), np.nan)
     for name in columns:
         if name in frame.columns:

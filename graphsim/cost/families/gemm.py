@@ -1,10 +1,10 @@
 """GEMMs x[m,k] @ w[k,n]: tiles, waves, bytes, launches, and a fitted correction.
 
-The kernel is the fastest of a few tile sizes and split-k factors, as an autotuner would pick it.
+The kernel is the fastest of a few tile sizes and split-k factors, as an autotuner would choose it.
 A tile of a×b outputs costs its flops at the peak of one core, or the loading of its operands, and
-an epilogue; tiles run in waves over the cores. Beside that runs the traffic to memory, or to the
-last-level cache as far as the operands stay there between calls. In front: a launch, for formats
-narrower than the activations their quantisation, and in eager mode the host's time per call.
+an epilogue; tiles run in waves over the cores. The traffic to memory runs at the same time, or to the
+last-level cache as far as the operands stay there between calls. Before it come a launch, the quantisation for formats
+narrower than the activations, and in eager mode the host's time per call.
 
     t = exp(surface) · ( (compute⁴ + memory⁴)^¼ + launch + quantise ),   never below the roofline
 
@@ -57,8 +57,8 @@ class GemmShape:
     """x[m,k] @ w[k,n] in one number format; `eager` counts the host's time per call where one was measured.
 
     weight_bytes: per weight, scales included; None for the layout that the dtype names
-    activation_bytes: per number that comes in or goes out; None for what the dtype's kernels take
-    quantised_ahead: whether x comes quantised from the kernel that makes it
+    activation_bytes: per number of inputs and results; None for that of the dtype's kernels
+    quantised_ahead: whether x comes quantised from the previous kernel
     """
 
     family: ClassVar[str] = "gemm"
@@ -74,7 +74,7 @@ class GemmShape:
 
     @property
     def formats(self) -> Dtype:
-        """What the dtype says of operands and rate. Raises ConfigError for an unknown one."""
+        """Formats of the operands and matrix rate for the dtype. Raises ConfigError for an unknown one."""
         return GEMM[dtype_of("gemm", self.dtype)]
 
     @property
@@ -84,7 +84,7 @@ class GemmShape:
 
     @property
     def x_bytes(self) -> float:
-        """Bytes per number of x as the GEMM reads it: quantised, or as it came."""
+        """Bytes per number of x as the GEMM reads it: quantised, or in its original format."""
         return self.formats.inputs.bytes if self.formats.quantised else self.y_bytes
 
     @property
@@ -99,7 +99,7 @@ class GemmShape:
 
 
 def floor_s(hardware: Hardware, shape: GemmShape) -> Num:
-    """The least time physics allows: peak flops, and memory bandwidth for what the cache cannot hold."""
+    """A physical lower bound: peak flops, and memory bandwidth for what the cache cannot hold."""
     return np.maximum(_flops_s(hardware, shape), cached_floor_s(hardware, shape.moved_bytes))
 
 
@@ -129,8 +129,8 @@ def _host_s(c: Mapping[str, float], shape: GemmShape) -> Num:
     """Host time per call of a block-scaled GEMM: few rows, many rows, or a shape the fast kernels refuse.
 
     vLLM sends n % 64 = 0 and k % 128 = 0 to DeepGEMM (on Hopper below 32 rows to FlashInfer) and all else
-    to CUTLASS (`vllm/utils/deep_gemm.py`, should_use_deepgemm_for_fp8_linear). Rows that are no multiple
-    of 4 need their scales padded for the copy engine, which costs further launches.
+    to CUTLASS (`vllm/utils/deep_gemm.py`, should_use_deepgemm_for_fp8_linear). If the rows are not a multiple of 4,
+    their scales are padded for the copy engine, which costs further launches.
     """
     even = (np.mod(shape.n, 64) == 0) & (np.mod(shape.k, 128) == 0)
     padded = np.where((np.mod(shape.m, 4) > 0) & np.greater(shape.k, 128), c["host_pad_s"], 0.0)
@@ -173,11 +173,11 @@ LAYOUT = SurfaceSpec(
     smooth=0.2, ridge=0.1, slopes=True,
 )  # fmt: skip
 """Coordinates are log2 of the tokens, of n and k, of 128 × 128 tiles per core, of the last wave of 128 × 256 tiles
-over its filled part, and of bytes over cache size; knots lie at the sizes that models have."""
+over its filled part, and of bytes over cache size; knots lie at the sizes of models."""
 
 
 CAPTURED = "fp8_block captured"
-"""The fit of block-scaled GEMMs inside a captured graph, by measurements of the same library's kernels there.
+"""The fit of block-scaled GEMMs inside a captured graph, from measurements of the same library's kernels.
 
 vLLM's were measured as eager calls that wait for the host; SGLang's DeepGEMM without one.
 """
@@ -205,7 +205,7 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: GemmShap
 
 
 def tile_of(parameters: Mapping[str, Any], hardware: Hardware, shape: GemmShape) -> tuple[float, float, float] | None:
-    """Rows and columns of the output tile and the split of k that a price of one GEMM takes for the fastest.
+    """Rows and columns of the output tile and the split of k that the price of one GEMM selects as the fastest.
 
     None for a blend of several devices' fits, which has several. Raises ConfigError as `latency_s` does.
     """
@@ -218,7 +218,7 @@ def tile_of(parameters: Mapping[str, Any], hardware: Hardware, shape: GemmShape)
 
 
 def _fitted(parameters: Mapping[str, Any], hardware: Hardware, shape: GemmShape) -> tuple[KernelFit, GemmShape]:
-    """The fit that prices a shape, and the shape as it is priced, of one row, column and input at least."""
+    """The fit that prices a shape, and the priced shape, with at least one row, column and input."""
     name, formats = dtype_of("gemm", shape.dtype), shape.formats
     if formats.weight_only and formats.lacking(hardware) and not measured_here(parameters, name):
         name, shape = formats.weight_only, replace(shape, dtype=formats.weight_only, weight_bytes=shape.w_bytes)
@@ -231,7 +231,7 @@ def _fitted(parameters: Mapping[str, Any], hardware: Hardware, shape: GemmShape)
 
 
 def _entry(parameters: Mapping[str, Any], dtype: str) -> KernelFit:
-    """The fit of a format, else the constants alone of the one most like it."""
+    """The fit of a format, else only the constants of the most similar one."""
     if dtype in parameters:
         entry: KernelFit = parameters[dtype]
         return entry

@@ -1,12 +1,12 @@
 """Both sides of a hyper-connection: the kernel before a part, which weighs the streams and sums them, and the one
-behind it, which mixes them with the part's result (arXiv 2512.24880; `mhc_pre` and `mhc_post`
+after it, which mixes them with the part's result (arXiv 2512.24880; `mhc_pre` and `mhc_post`
 of vLLM and SGLang for DeepSeek-V4).
 
     t = sites · exp(surface) · ( launch + depth · width + overlapped(mixing flops / peak, traffic / bandwidth) )
 
-The traffic is that of kernels which keep nothing between steps: before a part the streams are read for the mixing
-weights and once more for the sum, behind it they are read and written. Some libraries change kernels with the tokens:
-every kernel has a fit of its own, under the fewest tokens that it was measured with.
+The traffic is that of kernels without state between steps: before a part the streams are read for the mixing
+weights and once more for the sum, after it they are read and written. Some libraries change kernels with the tokens:
+every kernel has its own fit, keyed by the fewest tokens that it was measured with.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ START = {
     "launch_s": 8e-6, "depth_clocks": 0.2, "mix": 2.0, "dram": 1.2, "cache": 0.7,
     "cache_fit": 0.7, "cache_edge": 4.0,
 }  # fmt: skip
-"""Constants before any fit; `_skeleton` says what each one is."""
+"""Constants before any fit; see `_skeleton` for their meanings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class HyperConnectionShape:
     """One side of `sites` parts of a model, each over `tokens` rows of `streams` streams of `hidden` numbers.
 
     phase: `pre` or `post`
-    projected: mixing weights of a token, of which `pre` makes all by a GEMM with all streams
+    projected: mixing weights per token, all of which `pre` computes by a GEMM with all streams
     """
 
     family: ClassVar[str] = "hyper_connections"
@@ -80,7 +80,7 @@ def _flops_s(hardware: Hardware, shape: HyperConnectionShape) -> Num:
 
 
 def _passes(shape: HyperConnectionShape) -> Num:
-    """Numbers per token and width that move: streams read twice and one written, or n and one read and n written."""
+    """Numbers moved per token and width: streams read twice and one written, or n and one read and n written."""
     return 2.0 * shape.streams + 1.0
 
 
@@ -101,7 +101,7 @@ def roofline_s(hardware: Hardware, shape: HyperConnectionShape) -> Num:
 
 
 def _coordinates(hardware: Hardware, shape: HyperConnectionShape) -> dict[str, Num]:
-    """log2 of tokens per core, and of the traffic as against the cache."""
+    """log2 of tokens per core, and of the traffic relative to the cache."""
     return {
         "tokens": np.log2(shape.tokens / hardware.cores),
         "fill": np.log2(_moved(shape) / np.maximum(hardware.cache_bytes, 1.0)),
@@ -117,7 +117,7 @@ LAYOUT = SurfaceSpec(
     smooth=0.1,
     flat=0.02,
 )  # fmt: skip
-"""Which coordinates meet in which correction table, and their knots."""
+"""The coordinates of each correction table, and their knots."""
 
 
 LEVELS = (tuple(PHASES.values()), ANY)
@@ -142,7 +142,7 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: HyperCon
 
 
 def _chosen_s(parameters: Mapping[str, Any], hardware: Hardware, shape: HyperConnectionShape) -> Num:
-    """Seconds of the kernel that serves so many tokens; no more than the next one takes for its fewest."""
+    """Seconds of the kernel for the shape's tokens; at most those of the next kernel for its fewest tokens."""
     *fewer, last = _kernels(parameters, shape.phase)
     time = _one_s(parameters, (shape.phase, last), hardware, shape)
     for least in reversed(fewer):
@@ -165,7 +165,7 @@ def _one_s(parameters: Mapping[str, Any], key: tuple[str, str], hardware: Hardwa
 
 
 def _entry(parameters: Mapping[str, Any], phase: str, least: str) -> KernelFit:
-    """A kernel's fit, else that of the one which serves its least tokens, else of the other phase."""
+    """A kernel's fit, else that of the kernel for its fewest tokens, else that of the other phase."""
     known: Mapping[str, KernelFit] = parameters.get(phase) or next(iter(parameters.values()), {})
     serving = [name for name in sorted(known, key=int) if int(name) <= int(least)]
     return known[serving[-1]] if serving else next(iter(known.values()), {"constants": START})

@@ -8,8 +8,8 @@ which several blocks share where cores would idle. Memory, matrix units and the 
     decode   t = exp(surface) · ( launch + queries, outputs / bandwidth + blocks / cores · block + depth · log2 keys
                                   + ((latents / bandwidth)⁴ + (flops / peak)⁴)^¼ and the walk, overlapped )
 
-and never below the roofline. The rows of a tile say how often latents are read and what the matrix units compute in
-vain. Kernels differ there, and a fit takes the tiling of `TILINGS` that errs least:
+and never below the roofline. The rows per tile determine how often latents are read and how much of the matrix units'
+work is padding. Kernels differ here, and a fit chooses the tiling of `TILINGS` with the least error:
 
 * 64 rows, FlashMLA (deepseek-ai/FlashMLA, docs: 64 query heads by 576 per block on Hopper) and FlashAttention 3
 * 16 rows, Triton's grouped decode (SGLang, `triton_ops/decode_attention.py`, BLOCK_H = 16)
@@ -48,17 +48,17 @@ __all__ = ["MlaShape", "borrowed", "fit", "floor_s", "latency_s", "measured_abso
 TILE_QUERIES = 128.0
 WIDE_ROWS = 128.0
 ABSORBED_TILE = 3.0
-"""A prefill kernel whose tiles take longer than that, in flops at one core's peak, took the absorbed form."""
+"""Tile time, in flops at one core's peak, above which a prefill kernel was run in absorbed form."""
 
 CONVERTING_DRAM = 4.0
-"""A decode kernel whose latents take more than that of their traffic time converts the cache first."""
+"""Multiple of the latents' traffic time above which a decode kernel converts the cache first."""
 
 START = {
     "prefill": {"launch_s": 9e-6, "tile": 2.0, "tile_keys": 100.0, "whole": 0.5, "dram": 1.2},
     "decode": {"launch_s": 9e-6, "row_dram": 1.2, "dram": 1.2, "again": 0.3, "compute": 1.5, "block_clocks": 2000.0,
                "depth_clocks": 300.0, "walk_clocks": 30.0, "alone": 0.05},
 }  # fmt: skip
-"""Constants before any fit; `_prefill` and `_decode` say what each one is."""
+"""Constants before any fit; `_prefill` and `_decode` define their meanings."""
 
 NEVER = 1e4
 TILINGS = (
@@ -68,14 +68,14 @@ TILINGS = (
 """Rows of a decode tile, and above how many rows of a request a kernel with tiles of 128 takes over: tried in order."""
 
 BETTER = 0.97
-"""Share of the error that a later tiling must stay below, so that measurements which cannot tell change nothing."""
+"""Share of the error that a later tiling must stay below, so that ambiguous measurements change nothing."""
 
 
 def _prefill(c: Mapping[str, float], hardware: Hardware, shape: MlaShape) -> Num:
     """Skeleton of a prefill kernel.
 
-    tile: times the flops at one core's peak; tile_keys: keys that a tile's start and masked edge are worth
-    whole: from how many tiles per core on waves grow with the tiles; dram: times the datasheet's traffic time
+    tile: times the flops at one core's peak; tile_keys: cost of a tile's start and masked edge, in keys
+    whole: tiles per core from which the number of waves grows with the tiles; dram: times the datasheet's traffic time
     """
     keys = attended_pairs(shape.seq_len, shape.kv_len, 0.0) / shape.seq_len
     core_flops_per_s = peak_of(hardware, RATES[shape.formats.inputs.compute]) / hardware.cores
@@ -90,10 +90,10 @@ def _decode(c: Mapping[str, float], hardware: Hardware, shape: MlaShape) -> Num:
     """Skeleton of a decode kernel.
 
     row_dram, dram: times the datasheet's traffic time, of queries and outputs, and of latents
-    again: what reading latents again for a further tile takes, of the first time
+    again: cost of reading latents again for another tile, relative to the first read
     compute: times the flops of whole tiles at peak
     block_clocks: of each block; depth_clocks: per doubling of the keys
-    walk_clocks: of a block per key; alone: blocks per core below which the walk takes no less
+    walk_clocks: of a block per key; alone: blocks per core below which the walk does not get shorter
     """
     rows = shape.heads * shape.seq_len
     wide = np.greater(rows, c["wide_rows"])
@@ -141,7 +141,7 @@ _DECODE = SurfaceSpec(
     flat=0.1,
 )  # fmt: skip
 LAYOUTS = {"prefill": _PREFILL, "decode": _DECODE}
-"""Which coordinates meet in which correction table, and their knots (log2 units)."""
+"""The coordinates of each correction table, and their knots (log2 units)."""
 
 LEVELS = (tuple(PHASES.values()), ATTENTION)
 SURFACES = tuple(LAYOUTS.values())
@@ -173,15 +173,15 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: MlaShape
 
 
 DECIDING = ("tile",)
-"""Constants that say by themselves which kernel runs (`measured_absorbed`), and so are numbers in every formula."""
+"""Constants that determine which kernel runs (`measured_absorbed`), and are therefore numbers in every formula."""
 
 
 def measured_absorbed(parameters: Mapping[str, Any], shape: MlaShape) -> bool:
-    """Whether what was measured as a prompt's kernel took the absorbed form.
+    """Whether the measured prompt kernel was run in absorbed form.
 
-    Rows `context_mla` of FlashAttention 3 and Triton under SGLang take three and more times what the decompressed
-    kernels of the same devices take: the benchmark ran them over the latent. Servers decompress prompts there
-    (SGLang, `models/deepseek_v2.py`, AttnForwardMethod.MHA), so such a fit says nothing of a graph's prompts.
+    Rows `context_mla` of FlashAttention 3 and Triton under SGLang take at least three times as long as the
+    decompressed kernels of the same devices: the benchmark ran them over the latent. Servers decompress prompts there
+    (SGLang, `models/deepseek_v2.py`, AttnForwardMethod.MHA), so such a fit does not apply to a graph's prompts.
     """
     if shape.phase != "prefill":
         return False
@@ -191,9 +191,10 @@ def measured_absorbed(parameters: Mapping[str, Any], shape: MlaShape) -> bool:
 
 
 def borrowed(fits: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What other engines' fits say of an engine without rows of its own: the kernels that its servers run as well.
+    """The parts of other engines' fits that hold for an engine without measurements: the kernels that its servers also
+    run.
 
-    Prompts' kernels that took the absorbed form are left out, and those with 8-bit keys, which are the cache's format
+    Prompt kernels in absorbed form are left out, and those with 8-bit keys, which are the cache's format
     and not that of a prompt's keys. So are decode kernels that convert the whole cache before each step (SGLang's
     FlashAttention with an 8-bit cache), whose latents seem to take many times their traffic.
     """
@@ -203,7 +204,7 @@ def borrowed(fits: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def served(fits: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
-    """An engine's fits for its servers' steps: those of the base for prompts, where its own took the absorbed form."""
+    """An engine's fits for its servers' steps: those of the base for prompts, if its own were run in absorbed form."""
     prompts = fits.get("prefill", {})
     plain = {name: fit for name, fit in prompts.items() if fit["constants"]["tile"] <= ABSORBED_TILE}
     return {**fits, "prefill": plain or base.get("prefill") or prompts}
@@ -229,7 +230,7 @@ def _entry(parameters: Mapping[str, Any], phase: str, kv_dtype: str) -> KernelFi
 
 
 def shape_of(frame: pd.DataFrame) -> MlaShape:
-    """The shape of reference rows of one `op` and `kv_dtype`, in DeepSeek-V3's widths as all of them are."""
+    """The shape of reference rows of one `op` and `kv_dtype`, all of which have DeepSeek-V3's widths."""
     numbers: dict[str, Any] = {
         name: frame[name].to_numpy(dtype=float) for name in ("batch", "seq_len", "kv_len", "heads")
     }
@@ -267,7 +268,7 @@ def _constants(kind: str, hardware: Hardware, shape: MlaShape, measured_s: Array
 
 
 def _tiled(hardware: Hardware, shape: MlaShape, measured_s: Array) -> tuple[dict[str, float], dict[str, float]]:
-    """The constants and the tiling that err least."""
+    """The constants and the tiling with the least error."""
     found: tuple[dict[str, float], dict[str, float]] = START["decode"], TILINGS[0]
     least = np.inf
     for tiling in TILINGS:
@@ -282,7 +283,7 @@ def _fitted(
     kind: str, hardware: Hardware, shape: MlaShape, measured_s: Array, start: Mapping[str, float],
     tiling: Mapping[str, float], *, most: int, rounds: int,
 ) -> dict[str, float]:  # fmt: skip
-    """The constants nearest to at most so many of the measurements."""
+    """The constants closest to the measurements, of which at most a fixed number is used."""
     some = slice(None, None, max(1, len(measured_s) // most))
     few, skeleton = _rows(shape, some), _SKELETONS[kind]
     found = fit_constants(
@@ -304,7 +305,7 @@ def _arrays(kind: str, hardware: Hardware, shape: MlaShape) -> dict[str, Array]:
 def _order(kind: str, constants: Mapping[str, float], hardware: Hardware, kv_dtype: str) -> Order:
     """Pairs of kernels, the second with up to four times the requests or keys, of prompts also the heads.
 
-    Not the heads of a decode kernel: a wide tile may well beat two narrow ones.
+    Not the heads of a decode kernel: a wide tile may be faster than two narrow ones.
     """
     random, count = np.random.default_rng(0), 6_000
     bits = random.uniform(0.0, (11.0, 18.0 if kind == "decode" else 15.0, 7.0), (count, 3))

@@ -1,8 +1,8 @@
-"""What a whole latent-attention block takes beside the sum of its kernels, as engines run it.
+"""Time of a whole latent-attention block relative to the sum of its kernels, as engines run it.
 
 Kernels launched back to back start faster than a single one, since each launch overlaps the end of the last; and
-engines move queries and results between layouts by kernels that the graph does not show (vLLM's concatenation of the
-two parts of a query, its transposed results of the batched GEMMs, FlashAttention's plan of splits):
+engines move queries and results between layouts by kernels that are not in the graph (vLLM's concatenation of the two
+parts of a query, its transposed results of the batched GEMMs, FlashAttention's plan of splits):
 
     t = exp(surface) · ( max(kernels - saved, LEAST · kernels) + added + copies · queries, results / bandwidth )
 
@@ -25,21 +25,21 @@ from graphsim.cost.surfaces.tables import Array
 from graphsim.hardware import Hardware
 
 PATHS = ("decode", "prefill", "prefill_fp8", "short")
-"""The ways of attending that have fits of their own: prompts with 8-bit queries and keys, and short prompts that decode
+"""The attention paths with separate fits: prompts with 8-bit queries and keys, and short prompts that decode
 kernels attend."""
 
 LIKE = {"prefill_fp8": "prefill", "short": "decode"}
-"""The path whose fit stands in where one was not measured."""
+"""The path whose fit is used for one that was not measured."""
 
 START = {"saved_s": 5e-6, "added_s": 5e-6, "copies": 1.0}
 LEAST = 0.3
-"""Of the sum of the kernels, what an overlap of their starts leaves at least."""
+"""Least share of the sum of the kernels that remains after overlapping their launches."""
 
 WIDTH = 576 + 512
 """Numbers of a query and its result in absorbed form, of DeepSeek-V3's latent."""
 
 FORMATS = {"bfloat16": 0.0, "fp8_block": 1.0, "fp8": 1.0, "nvfp4": 2.0}
-"""Where the GEMMs' formats lie on the surface's axis: those that are quantised by blocks, and in which way."""
+"""Positions of the GEMMs' formats on the surface's axis: those that are quantised by blocks, and in which way."""
 
 LAYOUT = SurfaceSpec(
     knots={"tokens": [0, 3, 5, 7, 8, 9, 10, 11, 13, 15], "heads": [0, 2, 3, 5, 6], "keys": [1, 5, 8, 10, 12, 14, 17],
@@ -47,7 +47,7 @@ LAYOUT = SurfaceSpec(
     terms=[("tokens", "format"), ("tokens", "heads"), ("tokens", "keys"), ("heads", "format")],
     smooth=0.3, ridge=0.01,
 )  # fmt: skip
-"""log2 of tokens, heads and keys, and the place of the format in FORMATS."""
+"""log2 of tokens, heads and keys, and the position of the format in FORMATS."""
 
 LEVELS = (PATHS, ATTENTION)
 SURFACES = (LAYOUT,)
@@ -57,7 +57,9 @@ SURFACES = (LAYOUT,)
 class BlockShape:
     """Blocks of one path and cache format, row by row.
 
-    kernels_s: the sum of the prices of their kernels; tokens: new ones, of all requests; keys: of each request
+    kernels_s: the sum of the prices of their kernels
+    tokens: new ones, of all requests
+    keys: of each request
     """
 
     kernels_s: Array
@@ -75,7 +77,7 @@ def needed(path: str, kv_dtype: str) -> Collection[str]:
 
 
 def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: BlockShape) -> Array:
-    """Seconds of each block; the sum of its kernels where no block was measured."""
+    """Seconds of each block; the sum of its kernels if no block was measured."""
     if not parameters:
         return shape.kernels_s
     key = shape.path, dtype_of("attention", shape.kv_dtype)
@@ -93,7 +95,9 @@ def _entry(parameters: Mapping[str, Any], path: str, kv_dtype: str) -> KernelFit
 
 
 def _skeleton(c: Mapping[str, float], hardware: Hardware, shape: BlockShape) -> Array:
-    """saved_s: what overlapping starts save; added_s: of further kernels; copies: times the traffic of layouts."""
+    """saved_s: time saved by overlapping launches; added_s: time of further kernels; copies: times the traffic of
+    layouts.
+    """
     left_s = np.maximum(shape.kernels_s - c["saved_s"], LEAST * shape.kernels_s)
     moved = 2.0 * WIDTH * shape.tokens * shape.heads
     return np.asarray(left_s + c["added_s"] + c["copies"] * moved / hardware.memory_bytes_per_s)

@@ -1,4 +1,4 @@
-"""What one latent-attention kernel has to do: its shape, bytes, flops, and the least time physics allows.
+"""The work of one latent-attention kernel: its shape, bytes, flops, and the physical lower bound of its time.
 
 A prompt is attended in decompressed form, with keys and values of every head; a decode step in absorbed form, where all
 heads share the cached latent (DeepSeek-V2, arXiv 2405.04434, section 2.1.2).
@@ -21,10 +21,13 @@ from graphsim.units import Num
 class MlaShape:
     """One kernel over `batch` equal requests.
 
-    seq_len: new queries per request; kv_len: keys that the last of them sees, itself included
-    heads: of queries; nope, rope, value_dim: of a decompressed head; rank: width of the cached latent, without `rope`
-    cached_bytes: per number of the cache; None for what `kv_dtype` names
-    activation_bytes: per number of queries and outputs; None for what the kernels of `kv_dtype` take
+    seq_len: new queries per request
+    kv_len: keys that the last query sees, its own included
+    heads: of queries
+    nope, rope, value_dim: of a decompressed head
+    rank: width of the cached latent, without `rope`
+    cached_bytes: per number of the cache; None for that of `kv_dtype`
+    activation_bytes: per number of queries and outputs; None for the format of the kernels of `kv_dtype`
     """
 
     family: ClassVar[str] = "mla"
@@ -44,12 +47,12 @@ class MlaShape:
 
     @property
     def formats(self) -> Dtype:
-        """What the cache's dtype says of operands and rate. Raises ConfigError for an unknown one."""
+        """Formats of the operands and matrix rate for the cache's dtype. Raises ConfigError for an unknown one."""
         return ATTENTION[dtype_of("attention", self.kv_dtype)]
 
     @property
     def read_width(self) -> Num:
-        """Width of keys and values that a query meets, together: the flops of a pair and head are twice that."""
+        """Total width of keys and values per query: the flops of a pair and head are twice that."""
         if self.phase == "decode":
             return 2.0 * self.rank + self.rope
         return self.nope + self.rope + self.value_dim
@@ -88,7 +91,9 @@ def flops(shape: MlaShape) -> Num:
 
 
 def flops_s(hardware: Hardware, shape: MlaShape) -> Num:
-    """Time of the flops at peak: fp8 if the cache is fp8 and the device knows it, else that of the queries' format."""
+    """Time of the flops at peak: fp8 if the cache is fp8 and the device supports it, else that of the queries'
+    format.
+    """
     return flops(shape) / peak_of(hardware, shape.formats.rates)
 
 
@@ -99,7 +104,7 @@ def roofline_s(hardware: Hardware, shape: MlaShape) -> Num:
 
 
 def floor_s(hardware: Hardware, shape: MlaShape) -> Num:
-    """The least time physics allows; a cache that the last level holds comes at up to five times the memory's rate."""
+    """A physical lower bound; a cache that the last level holds comes at up to five times the memory's rate."""
     held = kv_bytes(shape)
     share = np.minimum(np.maximum(8.0 / np.maximum(hardware.cache_bytes, 1.0) * held - 7.8, 0.2), 1.0)
     return np.maximum(flops_s(hardware, shape), share * held / hardware.memory_bytes_per_s)

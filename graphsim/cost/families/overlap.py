@@ -1,6 +1,6 @@
-"""Time of two kinds of work that overlap: the longer of the two, and more where they are about as long.
+"""Time of two kinds of work that overlap: the longer of the two, and more if they are about equally long.
 
-Powers are products, which numpy rounds alike for a number and within an array.
+Powers are written as products, which numpy rounds the same for a number and within an array.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Quantisation of activations by a kernel of its own: m rows of k numbers, read in 16 bits and written in 8.
+"""Quantisation of activations by a separate kernel: m rows of k numbers, read in 16 bits and written in 8.
 
     t = exp(surface) · ( launch + depth · k + row · m / cores + traffic / bandwidth )
 
-A block works on a row, so that few long rows take the walk along one, many short ones the start of their blocks.
-Frameworks that find the scales themselves (SGLang's measured call) go over the numbers several times.
+A block processes a row, so the time of few long rows is the walk along one, and of many short rows the start of their
+blocks. Frameworks that compute the scales themselves (SGLang's measured call) read the numbers several times.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DTYPES = ("fp8", "int8")
-"""What activations are quantised to by numbers of a byte each."""
+"""One-byte formats to which activations are quantised."""
 
 START = {
     "launch_s": 2e-6, "depth_clocks": 0.1, "row_clocks": 200.0, "dram": 1.15, "cache": 0.7, "cache_fit": 0.7,
     "cache_edge": 4.0,
 }  # fmt: skip
-"""Constants before any fit; `_skeleton` says what each one is."""
+"""Constants before any fit; see `_skeleton` for their meanings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,7 @@ LAYOUT = SurfaceSpec(
     terms=[("rows", "width"), ("fill",)],
     flat=0.1,
 )  # fmt: skip
-"""Which coordinates meet in which correction table, and their knots."""
+"""The coordinates of each correction table, and their knots."""
 
 
 LEVELS = (DTYPES,)

@@ -1,11 +1,11 @@
 """Kernels of recurrent layers: short convolutions and scans of the gated delta rule, KDA and Mamba-2.
 
 The skeletons (`recurrent_kernels.py`) times exp of a small surface over tokens per sequence, walks per core and cache
-fill, and never below what memory allows. Fits are kept by phase and by mechanism and step.
+fill, and never below the memory-bound time. Fits are kept by phase and by mechanism and step.
 
 Kernels without measurements use the nearest one (`NEAREST`). Mamba-2's convolution is the delta rule's kernel, and its
-update of one token moves states as the delta rule's does; its scan of prompts hands states on by other kernels than
-either delta rule and has constants counted from them (`recurrent_kernels.DUAL`).
+update of one token moves states as the delta rule's does; its scan of prompts passes states on with different kernels
+from either delta rule and has constants counted from them (`recurrent_kernels.DUAL`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ MECHANISMS = {"gdn:gdn": "gdn", "kda:kda": "kda", "mamba2:mamba2": "mamba2"}
 PHASES = ("context", "generation", "verify")
 
 STEPS = {"causal_conv1d": "convolution", "fused_kda_decode": "fused", "kda_fused_decode": "fused"}
-"""What a kernel does whose name begins so; all others scan."""
+"""Steps by the prefix of a kernel's name; all others are scans."""
 
 NEAREST = {
     "gdn convolution": ("gdn convolution",),
@@ -55,7 +55,7 @@ NEAREST = {
     "mamba2 scan": ("mamba2 scan", "gdn scan", "kda scan"),
     "kda fused": ("kda fused", "kda scan", "gdn scan"),
 }
-"""Which fits serve a mechanism and step, the nearest first."""
+"""The fits used for a mechanism and step, the nearest first."""
 
 LEVELS = (PHASES, tuple(NEAREST))
 
@@ -74,23 +74,23 @@ LAYOUTS = {
         terms=[("seq", "waves"), ("fill",)], flat=0.05,
     ),
 }  # fmt: skip
-"""Which coordinates meet in which correction table, and their knots (log2 units)."""
+"""The coordinates of each correction table, and their knots (log2 units)."""
 
 SURFACES = tuple(LAYOUTS.values())
 
 DISTURBED = 1.5
-"""Times the skeleton's time from which on a row counts as disturbed, if there are many such: a kernel that shared the
+"""Multiple of the skeleton's time from which a row counts as disturbed, if there are many: a kernel that shared the
 card took longer, never shorter. Of SGLang 0.5.14's gated delta-net on an H200, a seventh of the rows take 2 to 10
 times as long as on an H100, the longer the more there is to do, and their neighbours do not."""
 
 MANY = 0.03
-"""The share of such rows from which on they are left out."""
+"""The share of such rows from which they are left out."""
 
 MEASURED_ROWS = 1000
-"""Rows at most that constants are fitted to."""
+"""Largest number of rows that constants are fitted to."""
 
 HOST_BOUND_S = 1e-4
-"""No convolution is as slow as this however little there is to convolve: in front of one that is, the host works."""
+"""A small convolution slower than this waits for the host."""
 
 
 def needed(phase: str, name: str) -> Collection[str]:
@@ -125,7 +125,7 @@ def _key(shape: RecurrentShape) -> tuple[str, str]:
 
 
 def _entry(parameters: Mapping[str, Any], phase: str, name: str) -> KernelFit:
-    """The fit of a kernel or of the nearest one. Drafts are verified as tokens are generated where nothing says how."""
+    """The fit of a kernel or of the nearest one. Verification of drafts uses the fit of generation if it has none."""
     near = ("mamba2 scan",) if (phase, name) == ("context", "mamba2 scan") else NEAREST[name]
     for place in (phase, "generation") if phase == "verify" else (phase,):
         known: Mapping[str, KernelFit] = parameters.get(place, {})
@@ -209,7 +209,7 @@ def _fit_one(hardware: Hardware, shape: RecurrentShape, measured_s: Array) -> di
 def _constants(
     kind: str, hardware: Hardware, shape: RecurrentShape, measured_s: Array, rounds: int = 4
 ) -> tuple[dict[str, float], Any]:
-    """The constants of a kernel, and which rows they are good for: all, except for those that something disturbed."""
+    """The constants of a kernel, and the rows that they describe: all except for disturbed ones."""
     kept = np.ones(len(measured_s), dtype=bool)
     starts = (START[kind], *OTHER_STARTS[kind])
     for _ in range(rounds):
@@ -227,10 +227,8 @@ def _constants(
 def _fitted(
     kind: str, hardware: Hardware, shape: RecurrentShape, measured_s: Array, start: Mapping[str, float]
 ) -> dict[str, float]:
-    """The constants from a start, except for those that the rows cannot tell.
-
-    Where each sequence has one token, nothing is to be learnt of what grows with further ones; where the host is what
-    takes long, nothing of the launch.
+    """The constants from a start, except for those that the rows do not determine: with one token per sequence, those
+    of further tokens; if the host dominates, those of the launch.
     """
     some = slice(None, None, max(1, len(measured_s) // MEASURED_ROWS))
     few = _rows(shape, some)

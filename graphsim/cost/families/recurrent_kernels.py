@@ -1,4 +1,4 @@
-"""Skeletons of the kernels of recurrent layers: constants with a meaning, and what physics makes of them.
+"""Skeletons of the kernels of recurrent layers: constants with a meaning, and the resulting times.
 
     convolution  t = launch + ( traffic⁴ + clocks⁴ )^¼,   clocks = channels · (tokens · element + sequences · row
                                                            + sequences · passes of 512 tokens · pass) / cores
@@ -9,11 +9,11 @@
 
 Traffic comes from memory or, where it fits, from the last-level cache (`elementwise.traffic_s`).
 
-A scan of prompts takes a sequence in chunks. Within chunks all is GEMMs, which run side by side; from chunk
-to chunk a state is handed on, so that a sequence's head is one walk, and walks run in waves over the cores. Libraries
-differ in what they leave to the walk: flash-linear-attention computes the triangular inverse and the outputs in
-kernels of their own, which move what passes between them through memory, and cuts a head's state into several blocks;
-FlashInfer's kernel does all of it in one walk of one block per head. Both are this skeleton with other constants.
+A scan of prompts takes a sequence in chunks. Within chunks all is GEMMs, which run side by side; a state is passed
+from chunk to chunk, so a sequence's head is one walk, and walks run in waves over the cores. Libraries differ in the
+work of the walk: flash-linear-attention computes the triangular inverse and the outputs in kernels of their own, which
+move what passes between them through memory, and splits a head's state into several blocks; FlashInfer's kernel does
+all of it in one walk of one block per head. Both are this skeleton with other constants.
 
 References: Yang et al., "Gated Delta Networks" (arXiv 2412.06464), section 3.3; Kimi Linear (arXiv 2510.26692),
 section 3; Dao and Gu, "Transformers are SSMs" (arXiv 2405.21060), section 6; flash-linear-attention, `fla/ops`.
@@ -44,7 +44,7 @@ HEAD = 128.0 * 128.0
 """State values of the heads that were measured."""
 
 DRAM = 1.15
-"""Times the datasheet's traffic time, of what a scan moves through memory; how much that is, `passes` says."""
+"""Times the datasheet's traffic time, of what a scan moves through memory; see `passes` for the amount."""
 
 _CACHE = {"cache": 0.3, "cache_fit": 1.0, "cache_edge": 4.0}
 _TRAFFIC = {"dram": 1.2, **_CACHE}
@@ -57,7 +57,7 @@ START: dict[str, dict[str, float]] = {
     "update": {"launch_s": 3e-6, "block_clocks": 1000.0, "token_clocks": 200.0, "depth_clocks": 1000.0,
                "written": 1.0, **_TRAFFIC},
 }  # fmt: skip
-"""Constants before any fit; `_convolution`, `_scan` and `_update` say what each one is."""
+"""Constants before any fit; `_convolution`, `_scan` and `_update` define their meanings."""
 
 OTHER_STARTS: dict[str, tuple[dict[str, float], ...]] = {
     "convolution": (START["convolution"] | {"launch_s": 4e-6, "element_clocks": 0.01, "row_clocks": 10.0,
@@ -66,24 +66,24 @@ OTHER_STARTS: dict[str, tuple[dict[str, float], ...]] = {
                               "whole": 5.0, "start_clocks": 5000.0, "passes": 1.0, "key_passes": 1.0, **_CACHE},),
     "update": (),
 }  # fmt: skip
-"""Where else a fit may begin: kernels with a block for each sequence and channel, scans in a single walk."""
+"""Alternative starts of a fit: kernels with a block for each sequence and channel, scans in a single walk."""
 
 OF_FURTHER_TOKENS = {
     "convolution": ("row_clocks", "pass_clocks"), "scan": (), "update": ("token_clocks", "depth_clocks", "written"),
 }  # fmt: skip
-"""Constants that kernels of one token per sequence cannot tell from the others."""
+"""Constants that kernels of one token per sequence do not determine."""
 
 DUAL = START["scan"] | {
     "launch_s": 1.2e-5, "solve_clocks": 1e-3, "chunk_clocks": 300.0, "crowd": 0.2, "work_clocks": 2000.0,
     "passes": 4.0, "key_passes": 4.0,
 }  # fmt: skip
 """Mamba-2's scan of prompts, for which there are no measurements, counted from its kernels (mamba_ssm,
-`ops/triton/ssd_combined.py`): five of them, nothing to invert, states handed on by an element-wise kernel. They move
-four times the bytes of values and outputs: values read twice and outputs written, 1.5; states of every chunk of 256
-tokens written, passed on and read, 1.75; decays, the rest. With B and C go their GEMMs within chunks."""
+`ops/triton/ssd_combined.py`): five of them, without an inversion, and states passed on by an element-wise kernel. They
+move four times the bytes of values and outputs: values read twice and outputs written, 1.5; states of every chunk of
+256 tokens written, passed on and read, 1.75; decays, the rest. B and C also have GEMMs within chunks."""
 
 HOST = {"host_s": 4e-4, "host_row_s": 3e-6, "host_token_s": 2e-8}
-"""Further constants of a convolution in front of which the host makes tables: per kernel, sequence and token."""
+"""Further constants of a convolution for which the host computes tables: per kernel, sequence and token."""
 
 
 def _convolution(c: Mapping[str, float], hardware: Hardware, shape: RecurrentShape) -> Num:
@@ -107,11 +107,11 @@ def _scan(c: Mapping[str, float], hardware: Hardware, shape: RecurrentShape) -> 
 
     solve_clocks: per row of a chunk, of the triangular system that is solved row by row
     chunk_clocks, start_clocks: of a head's walk, per chunk and once
-    crowd: over how many cores a head is spread, so that waves grow from the inverse of it on; whole: how far they
-        come in whole numbers, 0 not at all
-    work_clocks: per head and chunk of what runs side by side
+    crowd: number of cores over which a head is spread, so that waves grow from its inverse; whole: degree of rounding
+        to whole waves, 0 for none
+    work_clocks: per head and chunk of the parallel work
     passes, key_passes: times the bytes of values and outputs, and of queries and keys, that it moves
-    kept: times those of the states, which are read and written once
+    kept: multiple of the bytes of the states, which are read and written once
     """
     blocks, size = shape.batch * shape.heads / hardware.cores, shape.key_dim * shape.value_dim / HEAD
     chunks = np.ceil(shape.seq_len / CHUNK)
@@ -130,7 +130,7 @@ def _update(c: Mapping[str, float], hardware: Hardware, shape: RecurrentShape) -
     """Skeleton of a kernel that reads every state, takes a token or a few in turn, and writes the state after each.
 
     block_clocks, token_clocks: of a head's block, and per token of it; depth_clocks: per token but the first
-    written: times a state's bytes that are written per token
+    written: multiple of a state's bytes written per token
     """
     work = shape.batch * shape.heads / hardware.cores * (c["block_clocks"] + shape.seq_len * c["token_clocks"])
     moved = shape.state_bytes * shape.states * (1.0 + c["written"] * shape.seq_len)

@@ -1,4 +1,6 @@
-"""What one kernel of a recurrent layer has to do: its shape, bytes, operations, and the least time physics allows."""
+"""The work of one kernel of a recurrent layer: its shape, bytes, operations, and the physical lower bound of its
+time.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +28,11 @@ class RecurrentShape:
     mechanism: `gdn` (gated delta rule), `kda` (Kimi delta attention, a decay for every channel, whose queries, keys
         and values are convolved one after another), `mamba2` (state-space duality)
     seq_len: new tokens per sequence
-    heads, value_dim: of the values; key_heads, key_dim: of keys and queries (B and C in Mamba-2)
+    heads, value_dim: of the values
+    key_heads, key_dim: of keys and queries (B and C in Mamba-2)
     channels: of a convolution
-    prepared: whether the tables of sequences that a convolution of prompts walks by were made once for all layers of
-        the step, as servers do; a kernel measured alone may make its own
+    prepared: whether the tables of sequences for a convolution of prompts were computed once for all layers of the
+        step, as in servers; a kernel measured alone may compute its own
     """
 
     family: ClassVar[str] = "recurrent"
@@ -86,7 +89,7 @@ def scan_flops(shape: RecurrentShape) -> Num:
 
 
 def least_bytes(shape: RecurrentShape, state_bytes: float) -> Num:
-    """What has to be moved at least once; all a fused kernel convolves stays on the chip."""
+    """Bytes moved at least once; values within a fused kernel stay on the chip."""
     if shape.step == "convolution":
         return convolution_bytes(shape)
     return token_bytes(shape) + 2.0 * state_bytes * shape.states
@@ -101,10 +104,10 @@ def roofline_s(hardware: Hardware, shape: RecurrentShape) -> Num:
 
 
 def floor_s(hardware: Hardware, shape: RecurrentShape) -> Num:
-    """The least time physics allows, states being as narrow as any engine keeps them.
+    """A physical lower bound, with the narrowest states of any engine.
 
     Bytes that fit the last-level cache may stay there between two kernels and come at up to five times the memory's
-    rate; between half of it and all of it that advantage ends.
+    rate; this advantage vanishes between half of it and all of it.
     """
     moved = least_bytes(shape, LEAST_STATE_BYTES)
     share = np.minimum(np.maximum(2.0 / np.maximum(hardware.cache_bytes, 1.0) * moved - 1.0, 0.2), 1.0)

@@ -1,4 +1,4 @@
-"""The cost families: which kernels each one prices, and how their rows look in the reference schema."""
+"""The cost families: the kernels of each one, and their rows in the reference schema."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from graphsim.errors import ConfigError, choices_text
 
 ANY: tuple[str, ...] = ()
-"""Names that only measurements know, as those of expert kernels."""
+"""Names that depend on the measurements, such as those of expert kernels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +19,7 @@ class Family:
     name: name of its module in `cost/families`
     numbers: columns with positive numbers
     groups: columns that have one value for each shape
-    layout: columns that make up a whole shape, which are held out together when a fit is evaluated
+    layout: columns of a whole shape, whose rows are held out together when a fit is evaluated
     hints: like `groups`, but a frame may lack them
     ops: values of column `op` that belong to it
     composed: whether its rows are whole blocks, whose time is that of a graph of other families' operations
@@ -37,11 +37,11 @@ class Family:
 
     @property
     def module(self) -> Any:
-        """The module with `shape_of`, `latency_s`, `roofline_s` and `fit`; what it says of its fits in files:
+        """The module with `shape_of`, `latency_s`, `roofline_s` and `fit`; it describes its fits in files by:
 
-        LEVELS: the names that lead to a fit, level by level; `ANY` where only measurements know them
-        SURFACES: what its surfaces may be laid out as
-        needed: the constants of the fit at some names, without which nothing can be priced
+        LEVELS: the names that lead to a fit, level by level; `ANY` if they depend on the measurements
+        SURFACES: possible layouts of its surfaces
+        needed: the required constants of the fit at given names
 
         The module of a composed block offers `block_s`, and `fit` where a family is fitted to its rows, which
         `fits` names (`graphsim/composed`).
@@ -106,7 +106,7 @@ FAMILIES: dict[str, Family] = {
         Family(name="mla_block", numbers=(), groups=(), layout=(), ops=()),  # fitted to whole blocks: see COMPOSED
     )
 }  # fmt: skip
-"""All cost families by name: the one list of them."""
+"""All cost families by name."""
 
 FAMILY_OF = {op: family for family in FAMILIES.values() for op in family.ops}
 """The family of each `op` of the reference schema that is a kernel."""
@@ -133,7 +133,7 @@ COMPOSED: dict[str, Family] = {
         ),
     )
 }  # fmt: skip
-"""Whole blocks that are priced as compositions, by the name of their module in `graphsim/composed`."""
+"""Whole blocks priced as compositions, by the name of their module in `graphsim/composed`."""
 
 COMPOSED_OF = {op: block for block in COMPOSED.values() for op in block.ops}
 """The composition of each `op` of the reference schema that is a whole block."""

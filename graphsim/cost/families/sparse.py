@@ -1,8 +1,8 @@
 """Attention to chosen or pooled keys, and the scores by which an indexer chooses them.
 
-An indexer meets every cached key with a few narrow heads, writes a score for each pair and selects the best of each
+An indexer scores every cached key with a few narrow heads, writes a score for each pair and selects the best of each
 query; attention then gathers their cache rows, in blocks of 64 heads of one query (FlashMLA's sparse kernels pad fewer
-heads to a block). Neither was measured alone: the constants come from whole blocks less what the other families say of
+heads to a block). Neither was measured alone: the constants come from whole blocks less the other families' prices of
 their projections (`composed/sparse_fit.py`).
 
     scores  t = exp(surface) · ( start + flops at peak ⊕ keys / bandwidth + scores / bandwidth + queries / cores · row )
@@ -32,7 +32,7 @@ from graphsim.ops.formats import RATES
 from graphsim.units import Num
 
 SCORES, ATTEND, BLOCK = "scores", "attend", "block"
-"""Parts of a fit: both kernels, and what blocks as a whole take beside their kernels (`composed/sparse_blocks.py`)."""
+"""Parts of a fit: both kernels, and the extra time of whole blocks (`composed/sparse_blocks.py`)."""
 
 BLOCK_HEADS = 64.0
 SCORE_BYTES = 4.0
@@ -42,17 +42,17 @@ START: dict[str, dict[str, float]] = {
     ATTEND: {"start_s": 3e-5, "flops": 1.6, "pad": 40.0, "whole": 0.5, "gather": 0.4, "idle": 0.2},
     BLOCK: {"fused_s": 1e-5, "fused_fp8_s": 1e-5, "host_s": 6e-4, "fp8_s": 3e-4, "fp4_s": 5e-4, "long_s": 5e-4},
 }
-"""Constants before any fit; `_scores`, `_attend` and `composed/sparse_blocks.py` say what each one is."""
+"""Constants before any fit; `_scores`, `_attend` and `composed/sparse_blocks.py` define their meanings."""
 
 LIKE: dict[str, tuple[str, ...]] = {
     "dsa": ("dsa_shared",), "dsa_shared": ("dsa",), "csa": ("hca", "dsa"), "hca": ("csa",), "window": ("hca", "csa"),
 }  # fmt: skip
-"""Whose constants stand in for a method that was not measured, the nearest first."""
+"""The methods whose constants are used for one that was not measured, the nearest first."""
 
 
 DENSE = ("dsa_dense", "dsa_shared_dense")
-"""Methods of prompts so short that they see all keys, which SGLang attends as if nothing was chosen: behind an own
-indexer, whose keys are cached all the same, and behind an earlier layer's. Fitted is the block as a whole."""
+"""Methods of prompts so short that they see all keys, which SGLang attends as if nothing was chosen: after its own
+indexer, whose keys are cached nevertheless, and after an earlier layer's. The block is fitted as a whole."""
 
 METHODS = ("dsa", "dsa_shared", *DENSE, "csa", "hca", "window", "msa")
 """Of `ops.SparseAttention`, and DENSE."""
@@ -62,10 +62,14 @@ METHODS = ("dsa", "dsa_shared", *DENSE, "csa", "hca", "window", "msa")
 class SparseShape:
     """One kernel.
 
-    part: `scores` or `attend`; method: see `ops.SparseAttention`
-    queries: of all sequences; keys: cache rows that scores are made of; pairs: of a query and a key, scored or attended
-    slots: keys that the kernel has room for in each query's choice; 0 where there is no choice
-    head_dim, value_dim: of queries and of results; row_bytes: of a cached row of one key head
+    part: `scores` or `attend`
+    method: see `ops.SparseAttention`
+    queries: of all sequences
+    keys: cache rows that are scored
+    pairs: of a query and a key, scored or attended
+    slots: number of keys in each query's selection; 0 without a selection
+    head_dim, value_dim: of queries and of results
+    row_bytes: of a cached row of one key head
     """
 
     family: ClassVar[str] = "sparse"
@@ -106,9 +110,10 @@ def _scores(c: Mapping[str, float], hardware: Hardware, shape: SparseShape) -> N
 def _attend(c: Mapping[str, float], hardware: Hardware, shape: SparseShape) -> Num:
     """Skeleton of a kernel that gathers.
 
-    flops: times the time at one core's 16-bit peak; pad: heads of a key head that fewer count as; whole: from how many
-    blocks per core on time grows with the blocks; gather: times the datasheet's traffic of all gathered rows
-    idle: share of the time of a key that a slot takes which no key fills
+    flops: times the time at one core's 16-bit peak; pad: least number of heads per key head that is computed; whole:
+        blocks per core from which time grows with the blocks; gather: times the datasheet's traffic of all gathered
+        rows
+    idle: time of an empty slot relative to a key
     start_s: of all kernels of the block that no other family prices
     """
     key_s = c["flops"] * 2.0 * BLOCK_HEADS * hardware.cores / peak_of(hardware, RATES["bf16"])
@@ -164,7 +169,7 @@ def skeleton_s(part: str, c: Mapping[str, float], hardware: Hardware, shape: Spa
 
 
 def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: SparseShape) -> Num:
-    """Seconds of one kernel, from fitted `parameters`; nothing attended or scored, no time.
+    """Seconds of one kernel, from fitted `parameters`; zero without pairs.
 
     A method or a cache format that was not measured takes the constants and surfaces of the nearest one.
     """
@@ -192,6 +197,6 @@ def _entry(parameters: Mapping[str, Any], method: str, phase: str, kv_dtype: str
 
 
 def roofline_s(hardware: Hardware, shape: SparseShape) -> Num:
-    """The bare datasheet roofline: flops at peak, or rows that are there or gathered at memory bandwidth."""
+    """The bare datasheet roofline: flops at peak, or scored or gathered rows at memory bandwidth."""
     rows = np.minimum(shape.keys, shape.pairs) * shape.kv_heads
     return np.maximum(shape.flops / _peak(hardware), rows * shape.row_bytes / hardware.memory_bytes_per_s)

@@ -1,1 +1,1 @@
-"""Calibration files: which fitted constants a device has, and how they are written."""
+"""Calibration files: the fitted constants of a device, and their format."""

@@ -1,6 +1,6 @@
-"""Which residuals tell how far a device's estimates may be off: its own, or those of devices judged as unmeasured.
+"""The residuals that determine a device's uncertainty: its own, or those of devices evaluated as unmeasured.
 
-A measured device's residuals are in its calibration, beside the parameters. Borrowed parameters have larger errors:
+A measured device's residuals are in its calibration, next to the parameters. Borrowed parameters have larger errors:
 `hardware/residuals.json` holds, for each engine and family, the residuals of every measured device priced as if it had
 no calibration (`sibling`: the reference is another device of its generation), and as if its generation had none
 (`generation`: other generations). `graphsim validate unmeasured --record` writes it.
@@ -31,7 +31,7 @@ BASE = "base"
 def record_of(hardware: Hardware, family: str, found: Basis, engine: str = "") -> Record | None:
     """The residuals of a family's estimates on a device, priced from `found`; None where none are recorded.
 
-    engine: whose kernels they are, of ENGINES; those of one that was not judged have the base's
+    engine: whose kernels they are, of ENGINES; an engine without residuals has the base's
     """
     if found.parameters is None:
         return None
@@ -45,13 +45,13 @@ def record_of(hardware: Hardware, family: str, found: Basis, engine: str = "") -
 
 
 def relation_of(hardware: Hardware, origin: str) -> str:
-    """Whether the reference is one device of the same generation, or other generations."""
+    """The relation of the reference: one device of the same generation, or other generations."""
     one = origin.endswith(f"({hardware.architecture})") and "," not in origin
     return SIBLING if one else GENERATION
 
 
 def borrowed_records() -> Mapping[str, Mapping[str, Mapping[str, Record]]]:
-    """The residuals of borrowed parameters, by relation, engine and family; none where no folder holds the file."""
+    """The residuals of borrowed parameters, by relation, engine and family; none if no folder has the file."""
     paths = (folder / FILE for folder in folders("hardware"))
     path = next((path for path in paths if path.is_file()), None)
     return _read(path, path.stat().st_mtime_ns) if path else {}

@@ -1,4 +1,4 @@
-"""Fitted parameters as a calibration file holds them, read so that every mistake is one sentence."""
+"""Fitted parameters as a calibration file holds them, with every mistake reported in one sentence."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from graphsim.cost.surfaces.surface import Surface
 from graphsim.errors import ConfigError, choices_text
 
 PARTS = {"attention": "single"}
-"""The further fit that one of a family's fits may hold beside its own."""
+"""The additional fit that a family's fit may contain."""
 
 
 def decoded(families: Any, where: str) -> Mapping[str, dict[str, Any]]:
-    """The parameters of every family, surfaces ready to evaluate; those of each family read when they are asked for.
+    """The parameters of every family, surfaces ready to evaluate; each family is read on demand.
 
-    Raises ConfigError for what no fit writes: an unknown name, a constant that is missing or not above 0, a table
-    that does not fit its knots. `where` opens the message.
+    Raises ConfigError for invalid contents: an unknown name, a constant that is missing or not above 0, a table that
+    does not fit its knots. `where` begins the message.
     """
     parts = dict(_named(families, tuple(FAMILIES), where))
     return Lazily(parts, lambda name: _below(parts[name], (name,), f"{where}.{name}"))
 
 
 def decoded_kernels(families: Any, where: str) -> Mapping[str, dict[str, dict[str, Any]]]:
-    """The parameters of every family and kernel of an engine, read and refused as by `decoded`."""
+    """The parameters of every family and kernel of an engine, read and checked as by `decoded`."""
     parts = dict(_named(families, tuple(FAMILIES), where))
 
     def kernels(name: str) -> dict[str, dict[str, Any]]:
@@ -40,7 +40,7 @@ def decoded_kernels(families: Any, where: str) -> Mapping[str, dict[str, dict[st
 
 
 def _below(data: Any, path: tuple[str, ...], here: str) -> dict[str, Any]:
-    """The fits under a family's first names; a family may have none, as where its measurements are yet to come."""
+    """The fits under a family's first names; a family may have none, if its measurements are not available yet."""
     if len(path) == 1 and isinstance(data, Mapping) and RESIDUALS in data:
         record = check_record(data[RESIDUALS], f"{here}.{RESIDUALS}")
         rest = {name: part for name, part in data.items() if name != RESIDUALS}
@@ -86,12 +86,12 @@ def _surface(data: Any, family: str, here: str) -> Surface:
     known = dict.fromkeys(name for layout in FAMILIES[family].module.SURFACES for name in layout.knots)
     for name in surface.names:
         if name not in known:
-            raise ConfigError(f"{here}: {name} is no coordinate of {family}; allowed: {', '.join(known)}")
+            raise ConfigError(f"{here}: {name} is not a coordinate of {family}; allowed: {', '.join(known)}")
     return surface
 
 
 def _named(data: Any, allowed: Collection[str], here: str) -> Iterable[tuple[str, Any]]:
-    """Names and parts of a mapping, every name an allowed one."""
+    """Names and parts of a mapping, whose names must all be allowed."""
     for name, part in _mapping(data, here).items():
         if allowed and name not in allowed:
             raise ConfigError(f"{here}.{name} is not known; {choices_text(str(name), allowed)}")

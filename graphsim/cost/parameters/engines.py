@@ -1,8 +1,8 @@
-"""An engine as a column of the cost model: whose kernels run, and which of them where several do the same.
+"""Engines in the cost model: the kernels that an engine runs, and its choice among alternatives.
 
-Measured kernels name their framework. vLLM's and NCCL's make a device's base calibration; another engine's lie in a
-file of their own, kernel by kernel, and stand in front of the base: what an engine was not measured with, as NCCL's
-collectives, runs as the base has it.
+Measured kernels name their framework. vLLM's and NCCL's make a device's base calibration; another engine's are in a
+separate file, by kernel, and take precedence over the base, which is used for everything else, such as NCCL's
+collectives.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from graphsim.files.frameworks import ANY, ENGINES
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelTable:
-    """The kernels that run.
+    """The kernels of an engine.
 
     engine: one of ENGINES, or "" for the base
-    orders: family, number format (or ANY) and the preferred kernels, best first; kernels that are not listed follow in
-        the order of the fit
+    orders: family, number format (or ANY) and the preferred kernels, best first; unlisted kernels follow in the order
+        of the fit
     """
 
     engine: str = ""
@@ -36,19 +36,19 @@ class KernelTable:
 
 
 BASE_KERNELS = "base"
-"""The base's kernels of a family, in an order of an engine's."""
+"""Stands for the base's kernels of a family in an engine's order."""
 
 BASE = KernelTable()
 
 
 def engine_of(framework: Any) -> str:
-    """Whose file holds a framework's kernels; "" for the base, as for rows that name none."""
+    """The engine whose file holds a framework's kernels; "" for the base, also for rows without a framework."""
     name = framework.lower() if isinstance(framework, str) else ""
     return name if name in ENGINES else ""
 
 
 def layered(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Parameters of which the first part that holds a fit counts, in the parts' order at every level."""
+    """Layered parameters: at every level, the first part that has a fit counts."""
     found: dict[str, Any] = {}
     for name in dict.fromkeys(name for part in parts for name in part):
         values = [part[name] for part in parts if name in part]
@@ -57,7 +57,7 @@ def layered(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def is_fit(value: Any) -> bool:
-    """Whether fits end here: at constants, or at numbers."""
+    """Whether a value is a fit: constants, or numbers."""
     return not isinstance(value, Mapping) or "constants" in value or not any(map(_is_mapping, value.values()))
 
 
@@ -81,7 +81,7 @@ def _in_order(kernels: Mapping[str, Mapping[str, Any]], order: Sequence[str]) ->
 
 
 def _of_format(fits: Mapping[str, Any], number_format: str) -> dict[str, Any]:
-    """What is fitted of one number format."""
+    """The fits of one number format."""
     found: dict[str, Any] = {}
     for name, part in fits.items():
         if name == number_format:

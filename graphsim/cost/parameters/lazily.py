@@ -1,4 +1,4 @@
-"""A mapping whose values are made when they are asked for: most estimates need few of all families of kernels."""
+"""A mapping whose values are created on demand, since most estimates need few families of kernels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Value = TypeVar("Value")
 
 
 class Lazily(Mapping[str, Value]):
-    """Values by name, each made once. make: what makes one from its name"""
+    """Values by name, each created once. make: creates one from its name"""
 
     def __init__(self, names: Iterable[str], make: Callable[[str], Value]) -> None:
         self._names, self._make = tuple(names), make

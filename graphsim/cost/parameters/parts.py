@@ -1,4 +1,4 @@
-"""What fitted parameters are made of: equal parts make equal formulas, whatever dict they were put together in."""
+"""The parts of fitted parameters: equal parts give equal formulas, regardless of the dict that holds them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from graphsim.cost.residuals import RESIDUALS
 
 
 def parts_of(fits: Any) -> Iterator[Any]:
-    """Fits by name, each by identity: what is put together for a device and an engine holds the same fits."""
+    """Fits by name, compared by identity: parameters assembled for a device and an engine share the same fits."""
     if isinstance(fits, Blend):
         for member in fits.members:
             yield from parts_of(member)

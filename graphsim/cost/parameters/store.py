@@ -1,7 +1,7 @@
-"""Calibration files: `hardware/NAME.calibration.json` beside `NAME.yaml`, read and written.
+"""Calibration files: `hardware/NAME.calibration.json` next to `NAME.yaml`, read and written.
 
-A file holds the fitted parameters per operator family and where they come from; `NAME.ENGINE.calibration.json` those
-of another engine's kernels (`engines.py`). Which of them prices a device is in `basis.py`.
+A file holds the fitted parameters per operator family and their provenance; `NAME.ENGINE.calibration.json` those
+of another engine's kernels (`engines.py`). `basis.py` chooses the one that prices a device.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def suffix(engine: str) -> str:
 
 
 def calibration_path(hardware: Hardware, engine: str = "") -> Path | None:
-    """The calibration file of a device: beside its own file, else in the catalog's folders; None if there is none."""
+    """The calibration file of a device: next to its own file, else in the catalog's folders; None if there is none."""
     if hardware.path is not None:
         path = beside(hardware.path, engine)
         return path if path.is_file() else None
@@ -84,7 +84,7 @@ def _load(path: Path, changed_ns: int) -> Calibration:
     calibration = Calibration(
         hardware=fields.text("hardware"),
         architecture=fields.text("architecture"),
-        families=families if _is_shipped(path) else dict(families),  # a user's file is checked whole
+        families=families if _is_shipped(path) else dict(families),  # a user's file is checked completely
         provenance=fields.raw("provenance") or {},
         engine=engine,
     )
@@ -93,12 +93,12 @@ def _load(path: Path, changed_ns: int) -> Calibration:
 
 
 def _is_shipped(path: Path) -> bool:
-    """Whether it comes with graphsim, whose files the tests check whole."""
+    """Whether it comes with graphsim, whose files are checked by tests."""
     return path.parent.absolute() == shipped_root() / "hardware"
 
 
 def save_calibration(calibration: Calibration, path: Path) -> None:
-    """Write a calibration: one line per table, keys in a fixed order, the same bytes for the same content."""
+    """Write a calibration: one line per table, keys in a fixed order, so that equal contents give equal bytes."""
     data = {
         "version": VERSION,
         "hardware": calibration.hardware,

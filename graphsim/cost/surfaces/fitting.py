@@ -1,7 +1,7 @@
-"""Fitting surfaces and constants to measurements, by absolute deviations, so that a few odd ones weigh little.
+"""Fitting surfaces and constants to measurements, by absolute deviations, which are robust to outliers.
 
 Surfaces are P-splines of degree one (Eilers and Marx, Statistical Science 11(2), 1996), fitted by iteratively
-reweighted least squares: in numpy alone, in seconds, and always to the same result.
+reweighted least squares: with numpy only, in seconds, and deterministically.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Indices = npt.NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SurfaceSpec:
-    """What to fit: knots of each coordinate, and which coordinates meet in which term.
+    """What to fit: knots of each coordinate, and the coordinates of each term.
 
-    smooth: weight of squared second differences, as against one measurement
+    smooth: weight of squared second differences, relative to one measurement
     ridge: weight of the squared values, so that an unmeasured corner stays near the skeleton
-    flat: weight of squared first differences, so that the way there is level and not a slope carried on
+    flat: weight of squared first differences, so that extrapolation is flat rather than a continued slope
     slopes: whether second differences are those of slopes, so that a straight line over uneven knots counts as smooth;
-        where not, knots close together may hold a step
+        otherwise, close knots may represent a step
     """
 
     knots: Mapping[str, Sequence[float]]
@@ -40,10 +40,10 @@ class SurfaceSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """Pairs of points of which the second must not come out faster: surface(high) - surface(low) >= least.
+    """Pairs of points of which the second must not be faster: surface(high) - surface(low) >= least.
 
     least: minus the growth of the skeleton, log(skeleton(low) / skeleton(high))
-    weight: of a broken pair, as against one measurement
+    weight: of a violated pair, relative to one measurement
     """
 
     low: Mapping[str, Array]
@@ -54,7 +54,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Weighed:
-    """Measurements as a least-squares problem: the cells that each is made of, their shares, its value and weight."""
+    """Measurements as a least-squares problem: the cells of each, their shares, its value and weight."""
 
     rows: Indices
     design: Array
@@ -63,7 +63,7 @@ class _Weighed:
 
 
 _MARGIN = 0.01
-"""Pairs this near to being broken stay under watch, lest they break again in every other round."""
+"""Pairs this close to violation stay active, to avoid oscillation between rounds."""
 
 
 def fit_surface(
@@ -78,8 +78,8 @@ def fit_surface(
     """The surface nearest to `target` (log measured over skeleton) by absolute deviations.
 
     Solves sum w |target - surface| + smooth·|second differences|² + ridge·|values|² by
-    reweighting; `rounds` of 1 gives plain least squares. Pairs of `order` that the last round broke,
-    or nearly so, are added to the next one as measurements of no growth at all.
+    reweighting; `rounds` of 1 gives plain least squares. Pairs of `order` that the last round violated, or nearly so,
+    are added to the next one as measurements of zero growth.
     """
     knots = {name: _measured(np.asarray(x, dtype=float), coordinates.get(name)) for name, x in layout.knots.items()}
     shapes = [tuple(len(knots[name]) for name in term) for term in layout.terms]
@@ -112,7 +112,7 @@ def fit_surface(
 
 
 def _measured(knots: Array, points: Array | None) -> Array:
-    """The knots that the points reach, so that nothing is made up beyond them; two at least."""
+    """The knots within the range of the points, to avoid extrapolation; at least two."""
     if points is None or not points.size:
         return knots
     first = min(int(np.searchsorted(knots, points.min(), side="right")) - 1, len(knots) - 2)
@@ -177,7 +177,7 @@ def _penalty(
 
 
 def _stencils(knots: Array, layout: SurfaceSpec) -> Iterator[tuple[int, float, tuple[float, ...]]]:
-    """What is kept small along an axis: the first knot of each difference, its weight, and its coefficients."""
+    """The penalised differences along an axis: the first knot of each difference, its weight, and its coefficients."""
     gaps = np.diff(knots) if layout.slopes else np.ones(len(knots) - 1)
     for first in range(len(gaps)):
         yield first, layout.flat, (1.0, -1.0)
@@ -197,7 +197,7 @@ def fit_constants(
     """Positive constants of a skeleton such that log(model) comes nearest to `target`, robustly.
 
     Levenberg-Marquardt on the logarithms of the constants with numeric derivatives and absolute
-    deviations; `hold` pulls each towards its start, so that a constant the data cannot tell stays there.
+    deviations; `hold` pulls each towards its start, so that a constant that the data do not determine stays there.
     """
     names, origin = list(start), np.log([start[name] for name in start])
 

@@ -1,6 +1,6 @@
-"""The same sum from fewer tables: tables at fixed coordinates, and those over the same or fewer ones added up.
+"""The same sum with fewer tables: evaluated at fixed coordinates, and merged over equal or subset coordinates.
 
-A piecewise linear function stays itself on more knots than its own, so tables over one coordinate may have any knots.
+A piecewise linear function is unchanged on additional knots, so tables over one coordinate may have different knots.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from graphsim.cost.surfaces.tables import Array, Term, place, under
 def folded(terms: Iterable[Term], fixed: Mapping[str, float], names: Mapping[str, str]) -> list[Term]:
     """Tables over `names` of the coordinates that are not `fixed`; their sum is that of `terms` up to rounding.
 
-    Coordinates that always have one value share a name, where no table is over two of them.
+    Coordinates that always have one value share a name, unless a table has two of them.
     """
     left = [under(term, fixed) for term in terms]
     left = [replace(term, axes=tuple([names[axis] for axis in term.axes])) for term in left]
@@ -41,7 +41,7 @@ def _all_knots(terms: Sequence[Term]) -> dict[str, Array]:
 
 
 def _union(one: Array, other: Array) -> Array:
-    """As `np.union1d`, which imports `numpy.ma` at its first call: a tenth of what a command takes to start."""
+    """As `np.union1d`, which imports `numpy.ma` at its first call, a tenth of a command's start-up time."""
     values = np.sort(np.concatenate([one, other]))
     different: Array = values[np.append(True, values[1:] != values[:-1])]
     return different
@@ -60,7 +60,7 @@ def _refined(term: Term, knots: Mapping[str, Array]) -> Term:
 
 
 def _spread(term: Term, axes: Sequence[str]) -> Array:
-    """Values in the order of more axes than the table's own, for adding."""
+    """Values with additional axes, for addition."""
     values = term.values.transpose([term.axes.index(name) for name in axes if name in term.axes])
     lengths = iter(values.shape)
     return values.reshape([next(lengths) if name in term.axes else 1 for name in axes])

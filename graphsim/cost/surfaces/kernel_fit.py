@@ -1,4 +1,4 @@
-"""A kernel fitted whole: the constants of its skeleton, then the surface that corrects it."""
+"""The complete fit of a kernel: the constants of its skeleton, then its correction surface."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ def fit_kernel(
     hold: float,
     rounds: int,
 ) -> dict[str, Any]:
-    """Constants and surface of one kernel, as a calibration holds them.
+    """Constants and surface of one kernel, in the form of a calibration.
 
-    skeleton: seconds of all measured rows under some constants; coordinates: of the rows, by the layout's names
+    skeleton: seconds of all measured rows under some constants
+    coordinates: of the rows, by the layout's names
     start, hold, rounds: see `fit_constants`
     order: the pairs of kernels of which the second must not be faster, under the fitted constants
     """

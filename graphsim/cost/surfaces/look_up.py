@@ -12,9 +12,9 @@ from graphsim.symbolic.tables import Table, axis_of
 
 
 def sum_of(terms: Iterable[Term], place: Mapping[str, Any]) -> Any:
-    """The sum of tables at a place; coordinates that are numbers are gone through first, which leaves fewer tables.
+    """The sum of tables at a position; coordinates that are numbers are evaluated first, which leaves fewer tables.
 
-    Beside symbols, coordinates must be numbers, not arrays.
+    Together with symbols, coordinates must be numbers, not arrays.
     """
     terms = tuple(terms)
     fixed = {name: float(x) for name, x in place.items() if not isinstance(x, Expr)}
@@ -38,7 +38,7 @@ def _looked_up(terms: Sequence[Term], place: Mapping[str, Any]) -> Any:
 
 
 def _names(terms: Sequence[Term], place: Mapping[str, Any]) -> dict[str, str]:
-    """A name for each coordinate; the same one for those that are one symbol, unless they meet in a table."""
+    """A name for each coordinate; the same name for equal symbols, unless a table has both."""
     names: dict[str, str] = {}
     sharing: dict[str, set[str]] = {}
     for name, x in place.items():

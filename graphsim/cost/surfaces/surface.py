@@ -1,9 +1,9 @@
-"""Small smooth correction surfaces: what a fitted cost form is made of besides physics.
+"""Small smooth correction surfaces: the fitted part of a cost form, in addition to physics.
 
 A cost is an analytic skeleton (bytes, flops, waves, launches) times exp(surface). The surface is a
 sum of terms; each term is a table over one, two or three physical coordinates (such as log2 of the
-tokens), interpolated linearly between its knots and held constant beyond them, so that far
-outside the measured range only the physics goes on. `fitting.py` fits them.
+tokens), interpolated linearly between its knots and held constant beyond them, so that far outside the measured range
+only the physics applies. `fitting.py` fits them.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class Surface:
         return Program([sum_of(self.terms, symbols)], symbols)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"terms": self.terms}  # programs are made again where they are asked for
+        return {"terms": self.terms}  # programs are rebuilt on demand
 
     def __call__(self, coordinates: Mapping[str, Num]) -> Num:
-        """The sum of all terms at these coordinates: floats, arrays that broadcast, or symbols beside floats."""
+        """The sum of all terms at these coordinates: floats, arrays that broadcast, or symbols together with floats."""
         place = {name: coordinates[name] for name in self.names}
         if Expr in map(type, place.values()):
             recorded: Num = sum_of(self.terms, place)
@@ -94,7 +94,7 @@ def _term(axes: tuple[str, ...], knots: tuple[Array, ...], values: Array) -> Ter
         raise ConfigError(f"the table over {', '.join(axes)} has {values.size} values, expected {prod(shape)}")
     for name, axis in zip(axes, knots, strict=True):
         if axis.ndim != 1 or len(axis) < 2 or not np.isfinite(axis).all() or not (np.diff(axis) > 0).all():
-            raise ConfigError(f"the knots of {name} must be two ascending numbers or more")
+            raise ConfigError(f"the knots of {name} must be at least two ascending numbers")
     if not axes or not np.isfinite(values).all():
         raise ConfigError(
             f"the table over {', '.join(axes) or 'nothing'} must hold finite numbers over some coordinate"
@@ -103,5 +103,5 @@ def _term(axes: tuple[str, ...], knots: tuple[Array, ...], values: Array) -> Ter
 
 
 def as_surface(data: Surface | Mapping[str, Any]) -> Surface:
-    """A surface from either of its forms, so that parameters work fresh from a fit and from a loaded file."""
+    """A surface from either of its forms, so that parameters work both directly from a fit and from a loaded file."""
     return data if isinstance(data, Surface) else Surface.from_json(data)

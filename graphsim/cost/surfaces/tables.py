@@ -24,14 +24,14 @@ class Term:
 
 
 def place(x: Num, knots: Array) -> tuple[Any, Any]:
-    """Index of the knot on the left and the way to the next one (0 to 1), clamped to the table."""
+    """Index of the knot on the left and the relative position up to the next one (0 to 1), clamped to the table."""
     left = knots[1:-1].searchsorted(x, side="right")
     start = knots[left]
     return left, np.minimum(np.maximum((x - start) / (knots[left + 1] - start), 0.0), 1.0)
 
 
 def under(term: Term, fixed: Mapping[str, float]) -> Term:
-    """The table over its other coordinates, where some are at a fixed place."""
+    """The table over its other coordinates, with some at a fixed position."""
     others = [name for name in term.axes if name not in fixed]
     order = [term.axes.index(name) for name in (*others, *(name for name in term.axes if name in fixed))]
     values = term.values.transpose(order)
