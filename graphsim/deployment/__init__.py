@@ -1,1 +1,1 @@
-"""What is run where, and what follows from it: graphs, latencies, memory."""
+"""Deployments and their results: graphs, latencies, memory."""

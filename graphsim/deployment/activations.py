@@ -1,4 +1,4 @@
-"""What values that flow take while a step runs."""
+"""Memory of activations during a step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from graphsim.units import Num
 
 
 def peak_activation_bytes(graph: nx.DiGraph) -> Num:
-    """The most that values alive at the same time take, in launch order; a value lives until its last use.
+    """The peak memory of values alive at the same time, in launch order; a value lives until its last use.
 
     A view takes no memory; the value behind it lives until the last use of the view.
     Keys and values that attention reads from the cache are not activations and do not count.
@@ -36,7 +36,9 @@ def peak_activation_bytes(graph: nx.DiGraph) -> Num:
 
 
 def _ends_of_life(graph: nx.DiGraph) -> dict[str, Any]:
-    """The place in launch order of the last use of each value, through views of it; per scenario where these differ."""
+    """The position of the last use of each value in launch order, including uses of its views; per scenario if these
+    differ.
+    """
     places = {name: place for place, name in enumerate(graph)}
 
     def end_of(name: str) -> Any:
@@ -51,7 +53,7 @@ def _ends_of_life(graph: nx.DiGraph) -> dict[str, Any]:
 
 
 def _result_bytes(op: Op) -> Num:
-    """New memory that the result takes."""
+    """New memory of the result."""
     if may_be_nonzero(op.state_bytes):
         return 0.0
     taken = op.out_elems * op.activations.bytes

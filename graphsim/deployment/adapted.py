@@ -1,4 +1,4 @@
-"""The adapter as the kernels of one step run it."""
+"""The adapter of one step."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def as_run(adapter: LoraConfig, engine: EngineProfile | None, phase: Phase) -> L
 
 
 def _present(lora: LoraConfig) -> LoraConfig:
-    """The adapter as a step's kernels meet it; less than one active adapter, as may be expected, is part of a step."""
+    """The adapter as seen by a step's kernels; an expected number below one active adapter counts as one in a part of
+    the steps.
+    """
     active = lora.adapted
     if alike(active, lora.active_adapters) and not may_be_nonzero(np.less(active, 1.0)):
         return lora
@@ -38,7 +40,7 @@ def _present(lora: LoraConfig) -> LoraConfig:
 
 
 def _invoked(lora: LoraConfig, phase: Phase) -> LoraConfig:
-    """The adapter with its share of a step's tokens, where its variant works on a part of them only."""
+    """The adapter with its share of a step's tokens, if its variant acts only on a part of them."""
     if not lora.kind.partial:
         return lora
     adapted: Num = 0.0

@@ -1,4 +1,4 @@
-"""An adapter meets a model: targets that its file leaves to the model, layers that it replicates, tensors that fit."""
+"""Matching an adapter to a model: default targets, replicated layers, tensor shapes."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from graphsim.units import short
 
 
 def require_adapter(lora: object) -> None:
-    """Raise ConfigError for what is no adapter."""
+    """Raise ConfigError for anything but a LoraConfig."""
     if not isinstance(lora, LoraConfig):
         raise ConfigError(f"lora = {short(lora)} is not a LoraConfig")
 
 
 def met(model: ModelConfig, lora: LoraConfig, parallelism: Parallelism | None) -> tuple[ModelConfig, LoraConfig]:
-    """The model and the adapter as they go together; both stay as they are where nothing is left open.
+    """The model and the adapter matched to each other; both are unchanged if nothing has to be filled in.
 
     parallelism: None for one device
     Raises ConfigError for targets that PEFT has no default for, layers that the model does not have or that a pipeline
@@ -52,7 +52,7 @@ def met(model: ModelConfig, lora: LoraConfig, parallelism: Parallelism | None) -
 
 
 def _refuse_pipeline(lora: LoraConfig, parallelism: Parallelism | None) -> None:
-    """Raise ConfigError where layers would share weights that lie on another stage."""
+    """Raise ConfigError if layers would share weights with another stage."""
     if lora.layer_replication and parallelism is not None and parallelism.pp > 1:
         raise ConfigError(
             f"parallelism.pp = {parallelism.pp} is not allowed with lora.layer_replication, whose layers share "
@@ -69,7 +69,7 @@ def _has_stacks(model: ModelConfig) -> bool:
 
 
 def _refuse_conv1d(model: ModelConfig, lora: LoraConfig) -> None:
-    """Raise ConfigError where a method would go on GPT-2's transposed linears, which it cannot."""
+    """Raise ConfigError if a method would be applied to GPT-2's transposed linears, which it does not support."""
     targets = Targets(lora)
     for op, path in modules_of(_graph(model)):
         if isinstance(op, Gemm) and not op.head and targets.key(op, path) is not None:

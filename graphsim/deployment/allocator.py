@@ -1,8 +1,8 @@
-"""What tensors really take of a GPU's memory under PyTorch's caching allocator.
+"""Actual GPU memory of tensors under PyTorch's caching allocator.
 
-Requests above 1 MiB come out of segments of 20 MiB, from 10 MiB on out of their own, rounded up to 2 MiB; what is left
-of a block is split off only if it is larger than 1 MiB, else it is wasted. Smaller requests share segments of 2 MiB and
-are rounded up to 512 bytes (PyTorch, c10/cuda/CUDACachingAllocator.cpp).
+Requests above 1 MiB come out of segments of 20 MiB, from 10 MiB on out of their own, rounded up to 2 MiB; the rest of
+a block is split off only if it is larger than 1 MiB, otherwise it is wasted. Smaller requests share segments of 2 MiB
+and are rounded up to 512 bytes (PyTorch, c10/cuda/CUDACachingAllocator.cpp).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def allocated_bytes(requests: Iterable[float]) -> float:
 
 
 class _Pool:
-    """Free blocks of one kind of segment; the smallest that will do is taken."""
+    """Free blocks of one kind of segment; the smallest one that is large enough is taken."""
 
     def __init__(self, segment: int, unsplit: int) -> None:
         self._segment, self._unsplit = segment, unsplit

@@ -1,6 +1,6 @@
-"""From the arguments of a verb to the deployment, and the requests, that it asks about.
+"""From the arguments of a public function to its deployment and requests.
 
-Every verb takes a `Deployment`, or the arguments that one is made of; it is all one here.
+Every function takes a `Deployment`, or the arguments of one; both are handled here.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def deployed(
     passes: Sequence[Pass] = (),
     **described: Any,
 ) -> Deployment:
-    """The deployment that a verb was given as its model, or one made of the verb's arguments.
+    """The deployment given in place of a model, or one made from the function's arguments.
 
-    default_engine: of the verb, where neither names an engine
-    described: the further arguments of `Deployment`, None where they were not given
-    Raises ConfigError where a deployment and arguments that it holds already are both given, InfeasibleError for what
+    default_engine: of the function, if neither names an engine
+    described: the further arguments of `Deployment`, None if not given
+    Raises ConfigError if a deployment is given together with arguments that it already holds, InfeasibleError for what
     the engine or the model cannot run.
     """
     deployment = _described(model, hardware, default_engine, passes, described)
@@ -68,8 +68,8 @@ def _described(
     twice = [name for name, value in given.items() if value is not None]
     if twice:
         raise ConfigError(
-            f"{', '.join(twice)} given beside a Deployment, which says {'it' if len(twice) == 1 else 'them'} already; "
-            f"use dataclasses.replace(deployment, {twice[0]}=…) for another one"
+            f"{', '.join(twice)} given together with a Deployment, which says {'it' if len(twice) == 1 else 'them'} "
+            f"already; use dataclasses.replace(deployment, {twice[0]}=…) for another one"
         )
     return model.under(unnamed(default_engine))
 
@@ -77,7 +77,9 @@ def _described(
 def _made_of(
     model: ModelRef, hardware: HardwareRef | None, passes: Sequence[Pass], described: dict[str, Any]
 ) -> Deployment:
-    """The deployment of a verb's arguments, the same one for the same: names are looked up at every call."""
+    """The deployment of a function's arguments; equal arguments give the same object, though names are looked up at
+    every call.
+    """
     config, device = load_model(model), None if hardware is None else load_hardware(hardware)
     described["engine"] = load_profile(described["engine"])
     structure = (getattr(config, name) for name in names_of(ModelConfig))
@@ -96,16 +98,16 @@ _made: Memo[Deployment] = Memo(most=32)
 
 @lru_cache(maxsize=8)
 def unnamed(engine: str) -> EngineProfile:
-    """A function's default engine, where none is named: its refusals become notes, as under `reference`."""
+    """A function's default engine if none is named: its refusals become notes, as with `reference`."""
     return replace(load_profile(engine), notes_only=True)
 
 
 def check_media(model: ModelConfig, media: Media | None) -> None:
-    """Raise ConfigError where requests bring images or sound and the model has no tower that takes any of it."""
+    """Raise ConfigError if requests have images or sound and the model has no tower for them."""
     if media is None:
         return
     if not any(encoder.cut.pieces(media).count for encoder in model.encoders):
-        taken = "no tower, and takes text alone" if not model.encoders else "no tower for it"
+        taken = "no tower and takes only text" if not model.encoders else "no tower for it"
         what = "images" if media.images else "sound"
         raise ConfigError(
             f"media = {media.images} images and {media.audio_s:g} s of sound is not allowed: model "
@@ -114,7 +116,7 @@ def check_media(model: ModelConfig, media: Media | None) -> None:
 
 
 class RequestVerb(Protocol[T_co]):
-    """A question about one batch of requests on one deployment, as users ask it."""
+    """A public function on one batch of requests and one deployment."""
 
     def __call__(
         self,
@@ -135,9 +137,9 @@ class RequestVerb(Protocol[T_co]):
 
 
 def request_verb(answer: Callable[[Inference], T_co]) -> RequestVerb[T_co]:
-    """The verb whose answer a function of one inference gives: it takes a deployment, or what one is made of.
+    """Make a public function from a function of one inference: it takes a deployment, or the arguments of one.
 
-    The function's docstring is the verb's: it describes the arguments of `RequestVerb`.
+    Its docstring is that of the given function, plus the arguments of `RequestVerb`.
     """
 
     @wraps(answer)
@@ -159,7 +161,7 @@ def request_verb(answer: Callable[[Inference], T_co]) -> RequestVerb[T_co]:
         deployment = _described(model, hardware, DEFAULT_ENGINE, passes, described)
         requests = Requests(batch=batch, input_tokens=input_tokens, output_tokens=output_tokens, media=media)
         check_media(deployment.model, requests.media)
-        scenarios_in(requests, deployment)  # arrays that differ in length are told before they meet
+        scenarios_in(requests, deployment)  # arrays that differ in length are reported before they are combined
         require_runs(deployment, requests)
         return answer(Inference(deployment=deployment, requests=requests))
 
@@ -169,5 +171,5 @@ def request_verb(answer: Callable[[Inference], T_co]) -> RequestVerb[T_co]:
 
 @request_verb
 def inference_of(inference: Inference) -> Inference:
-    """The deployment and the requests that a verb's arguments describe, for verbs that have further arguments."""
+    """The deployment and requests of a function's arguments, for functions with further arguments."""
     return inference

@@ -1,4 +1,4 @@
-"""What numbers are about, and how far to trust them, in one line that everything that prints numbers begins with."""
+"""The basis of printed numbers, and how far to trust them, as the first line of every output with numbers."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _TRUST = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Basis:
-    """What figures are about and rest on, by name.
+    """The basis of figures, by name.
 
     engine: whose kernels run, of training the recipe
     precision: as `Precision.name`
     trust: the cost model, in words: `calibrated on h100-sxm`, `scaled from l40s (ada)`, the datasheet's roofline, …
-    interval: of the figure that counts, between which shares of it a measured one is expected, and how often; or ""
+    interval: of the main figure, the relative range in which a measured one is expected, with its coverage; or ""
     """
 
     model: str
@@ -44,7 +44,10 @@ class Basis:
 
 
 def basis_of(deployment: Deployment, recipe: str = "", interval: str = "") -> Basis:
-    """What figures of a deployment rest on. recipe: of training, whose framework is then named instead of the engine"""
+    """The basis of a deployment's figures.
+
+    recipe: of training, whose framework is then named instead of the engine
+    """
     name = deployment.device.name
     return Basis(
         model=deployment.model.name,
@@ -80,7 +83,7 @@ def interval_share_text(label: str, value: Num, ends: tuple[Num, Num], coverage:
 
 
 def bases_text(bases: Iterable[Basis]) -> str:
-    """The line for figures of several deployments: what they share is said once."""
+    """The line for figures of several deployments: common parts are stated once."""
     several = list(dict.fromkeys(bases))
     if len(several) == 1:
         return str(several[0])

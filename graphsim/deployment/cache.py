@@ -1,4 +1,4 @@
-"""What a request keeps in memory between steps: keys and values block by block, windows, recurrent state."""
+"""Memory of a request between steps: keys and values block by block, windows, recurrent state."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from graphsim.symbolic.questions import may_be_nonzero
 from graphsim.units import Num
 
 FAR = 2.0**40
-"""A context longer than every window: what a layer keeps then is its window, or everything."""
+"""A context longer than every window, for which a layer keeps its window, or everything."""
 
 WHOLE_CACHE: Phase = decode(1.0, FAR - 1.0, source_tokens=1.0)
 FIRST_TOKEN: Phase = decode(1.0, 0.0)
-"""The steps whose graphs tell what a request keeps: at the end of a very long one, and at its start."""
+"""The steps whose graphs show a request's cache: at the end of a very long one, and at its start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +32,9 @@ class Kept:
 
 
 def kept_of(model: ModelConfig, input_tokens: Num, tokens: Num, media: Media | None = None) -> Kept:
-    """What the caches hold of a request of `tokens`, input and generated; an encoder-decoder keeps the two apart."""
+    """Cached tokens of a request with `tokens` input and generated tokens; an encoder-decoder keeps the two
+    separately.
+    """
     source = model.source_encoder
     if source is None:
         return Kept(tokens=tokens, source_tokens=model.rows_seen(media))
@@ -41,7 +43,7 @@ def kept_of(model: ModelConfig, input_tokens: Num, tokens: Num, media: Media | N
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CachedLayers:
-    """Layers that keep rows of keys and values alike: at most `window` tokens, of `token_bytes` in all of them."""
+    """Layers with equal caches of keys and values: at most `window` tokens, of `token_bytes` in all of them."""
 
     token_bytes: Num
     window: float
@@ -49,7 +51,7 @@ class CachedLayers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestCache:
-    """What one request keeps in memory on a device.
+    """Memory of one request on a device.
 
     layers: those with a cache of keys and values, by window
     state_bytes: what does not grow with the context: recurrent and convolution state
@@ -83,12 +85,12 @@ class RequestCache:
 
 
 def cache_of(far: nx.DiGraph, near: nx.DiGraph, block_tokens: float, ranks: Num = 1.0) -> RequestCache:
-    """What the layers of a stage keep of a request.
+    """The cache of one request in the layers of a stage.
 
     far, near: of the steps `WHOLE_CACHE` and `FIRST_TOKEN`; what grows between them in an operation that keeps no keys
     and values grows with every token
-    ranks: that keep an equal part of the rows each; a block of each makes one of theirs (vLLM's blocks hold as many
-        more tokens)
+    ranks: number of ranks that each keep an equal part of the rows; a block of each makes one of theirs (vLLM's blocks
+        hold as many more tokens)
     """
     by_window: dict[float, Num] = {}
     of_source: Num = 0.0
@@ -109,7 +111,7 @@ def cache_of(far: nx.DiGraph, near: nx.DiGraph, block_tokens: float, ranks: Num 
 
 
 def keeps_more(graph: nx.DiGraph) -> bool:
-    """Whether a stage keeps anything between steps beside keys and values."""
+    """Whether a stage keeps other state than keys and values between steps."""
     return may_be_nonzero(_other_state_bytes(graph))
 
 

@@ -56,6 +56,8 @@ def context_passes(model: ModelConfig, engine: EngineProfile | None, degrees: Pa
 
     exchange = engine.context_exchange if engine else "p2p"
     shared = shares_cache(model, engine)
-    if not shared and np.any(np.equal(degrees.cp, 1)):  # whose kernels write a cache that nothing is gathered for
-        raise ConfigError(f"parallelism.cp = {short(degrees.cp)} is 1 in some scenarios only; simulate them apart")
+    if not shared and np.any(np.equal(degrees.cp, 1)):  # kernels that write a cache without a gather
+        raise ConfigError(
+            f"parallelism.cp = {short(degrees.cp)} is 1 in some scenarios only; simulate those separately"
+        )
     return (ShareServedContext(ways=degrees.cp, stride=degrees.tp, exchange=exchange, shares_cache=shared),)

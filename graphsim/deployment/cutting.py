@@ -1,4 +1,4 @@
-"""Whether a model can be sharded over devices as asked: heads, experts and layers come in whole numbers."""
+"""Whether a model can be sharded over devices as asked, since heads, experts and layers are indivisible."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Units:
-    """What tensor and expert parallelism deal out: heads (and those for keys and values), experts.
+    """The units that tensor and expert parallelism distribute: heads (and those for keys and values), experts.
 
     indexed: whether an indexer chooses the keys that queries attend to
     """
@@ -60,9 +60,9 @@ def _of(model: ModelConfig) -> _Units:
 
 
 def check_cut(model: ModelConfig, parallelism: Parallelism, limits: Limits) -> None:
-    """Raise InfeasibleError unless the model can be cut as asked, naming the degrees that would do.
+    """Raise InfeasibleError unless the model can be sharded as asked, naming the possible degrees.
 
-    limits: of the engine, which may have words of its own for it
+    limits: of the engine, which may have its own wording
     """
     if parallelism.pp > max(model.num_layers, 1):
         raise InfeasibleError(
@@ -72,7 +72,7 @@ def check_cut(model: ModelConfig, parallelism: Parallelism, limits: Limits) -> N
     if parallelism.pp > 1 and (model.source_encoder is not None or any(tower.seen for tower in model.encoders)):
         raise InfeasibleError(
             f"parallelism.pp = {parallelism.pp} is not allowed for model '{model.name}': its decoder's layers all read "
-            "the encoder's output, which is not handed from stage to stage; allowed: 1"
+            "the encoder's output, which is not passed between stages; allowed: 1"
         )
     units = _of(model)
     _check_experts(model, parallelism, units.experts)
@@ -88,7 +88,7 @@ def check_cut(model: ModelConfig, parallelism: Parallelism, limits: Limits) -> N
 
 
 def _words(limits: Limits, heads: Num, tp: np.ndarray) -> str:
-    """What the engine says of heads that the group does not divide."""
+    """The engine's wording for heads that the group does not divide."""
     limit = limits.get("heads")
     uneven = tp[np.not_equal(np.mod(heads, tp), 0.0)]
     if limit is None or not uneven.size:
@@ -113,7 +113,7 @@ def _check_experts(model: ModelConfig, parallelism: Parallelism, counts: frozens
         if np.any(held % ep):
             raise InfeasibleError(
                 f"parallelism.redundant_experts = {parallelism.redundant_experts} is not allowed with "
-                f"ep = {parallelism.ep}: {held} experts and copies do not come to as many on each rank"
+                f"ep = {parallelism.ep}: {held} experts and copies cannot be divided evenly among the ranks"
             )
 
 

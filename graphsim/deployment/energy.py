@@ -44,7 +44,7 @@ class Activities:
 
 
 def op_activity(op: Op, hardware: Hardware) -> Activity:
-    """What one operation asks of a device. Raises HardwareError where it states no peak for a GEMM's format."""
+    """The activity of one operation on a device. Raises HardwareError if it states no peak for a GEMM's format."""
     work = op.work()
     compute_s = work.flops / matrix_peak(op, hardware) if may_be_nonzero(work.flops) else 0.0
     return Activity(memory_s=work.memory_bytes / hardware.memory_bytes_per_s, compute_s=compute_s)
@@ -53,9 +53,9 @@ def op_activity(op: Op, hardware: Hardware) -> Activity:
 def activity_of(
     graph: nx.DiGraph, hardware: Hardware, stages: int = 1, each: Callable[[Op, Hardware], Activity] = op_activity
 ) -> Activity:
-    """What a step's graph asks of a device, mean over the stages of the pipeline that it holds.
+    """The activity of a step's graph on a device, as the mean over its pipeline stages.
 
-    each: gives what one operation asks. Raises HardwareError as `op_activity` does.
+    each: the activity of one operation. Raises HardwareError as `op_activity` does.
     """
     memory_s: Num = 0.0
     compute_s: Num = 0.0
@@ -94,11 +94,12 @@ def decode_activity(
 class Energy:
     """Joules of a batch of requests on all devices, and watts of one of them. NaN where the power is not known.
 
-    prefill_j, decode_j: of the prompt step, and of all steps behind the first token
+    prefill_j, decode_j: of the prompt step, and of all steps after the first token
     per_token_j: joules for each generated token, prompts included
-    prefill_watts, decode_watts: mean of one device over the phase; watts: over both
-    idle_watts, limit_watts: of one device that waits, and as much as its file allows it
-    origin: what the constants rest on
+    prefill_watts, decode_watts: mean of one device over the phase
+    watts: over both
+    idle_watts, limit_watts: of one idle device, and its power limit
+    origin: source of the constants
     """
 
     prefill_j: Num
@@ -138,7 +139,7 @@ UNKNOWN = Energy(
 def energy_of(times: Latencies, activities: Activities | None, hardware: Hardware, devices: Num) -> Energy:
     """The energy of a batch of requests: watts of each phase times its seconds times the devices.
 
-    activities: None where the device states no peak for what it computes
+    activities: None if the device states no peak for a format that is computed
     """
     power = power_of(hardware)
     if power is None or activities is None:

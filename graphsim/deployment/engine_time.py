@@ -1,10 +1,10 @@
-"""What an engine's own work adds to the kernels of a step: requests on their way, and launches that no graph holds.
+"""The engine's own time in addition to a step's kernels: request handling, and launches that are not in the graph.
 
     time to the first token = request + token · prompt + (kernels^p + host^p)^(1/p)
     host = kernels started · launch + layers with experts · block
 
-A captured step waits for nothing (`graphsim.lora.host`). Where an engine's graphs have launches as nodes, as those of
-eager modules, the schedule says what waits for them.
+A captured step does not wait for the host (`graphsim.lora.host`). If an engine's graphs have launches as nodes, as
+with eager modules, the schedule accounts for them.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EngineTime:
-    """The engine's part of the time to the first token; zeros where its host was not measured.
+    """The engine's part of the time to the first token; zeros if its host was not measured.
 
-    request_s: of the request's way through the server and back
-    launches_s: what its prompt's step waits for the host to prepare it and to start kernels, beyond the time of these
+    request_s: handling of the request in the server and back
+    launches_s: time that the prompt step waits for the host to prepare it and launch kernels, in excess of the kernels'
+        time
     """
 
     request_s: Num
@@ -47,7 +48,7 @@ class EngineTime:
 
 
 def request_s(deployment: Deployment, input_tokens: Num) -> Num:
-    """Seconds of a request's way through the server, with a prompt of this many tokens."""
+    """Seconds to handle a request in the server, with a prompt of this many tokens."""
     if deployment.engine is None:
         return 0.0
     return deployment.engine.host.request_s + deployment.engine.host.token_s * input_tokens
@@ -56,10 +57,11 @@ def request_s(deployment: Deployment, input_tokens: Num) -> Num:
 def host_s(
     deployment: Deployment, graph: nx.DiGraph, tokens: Num, *, micro_batches: Num = 1.0, whole_prompts: bool = False
 ) -> Num:
-    """Seconds that the host takes to start a step with prompts.
+    """Host seconds to launch a step with prompts.
 
-    tokens: of the step; micro_batches: that go through a pipeline one after the other
-    whole_prompts: whether these are the prompts' tokens, which the engine deals out to steps of its most tokens
+    tokens: of the step
+    micro_batches: that go through a pipeline one after another
+    whole_prompts: whether these are the prompts' tokens, which the engine splits into steps of its largest size
     """
     host = deployment.engine.host if deployment.engine else None
     if host is None or not (host.launch_s or host.expert_layer_s):
@@ -83,9 +85,9 @@ def joint_s(deployment: Deployment, kernels_s: Num, waited_s: Num) -> Num:
 
 
 def mapping_s(deployment: Deployment, tokens: Num) -> Num:
-    """Seconds in which the host tells the kernels of a step with prompts the slot of each token's adapter.
+    """Host seconds to prepare the mapping from tokens to adapter slots for a step with prompts, which waits for it.
 
-    Ahead of the step, which waits. All slots are taken to be in use.
+    All slots are assumed to be in use.
     """
     lora = deployment.adapter
     slot_s = deployment.engine.host.mapping_slot_s if deployment.engine else 0.0
@@ -123,7 +125,7 @@ def _started(deployment: Deployment, graph: nx.DiGraph, micro_batches: Num) -> t
 
 
 def _is_of_experts(op: Op) -> bool:
-    """Whether an operation says one kernel whatever its adapter's rank; others count their own."""
+    """Whether an operation is one kernel whatever its adapter's rank; others state their own number."""
     if not op.adapter:
         return False
     from graphsim.ops.lora_experts import ExpertLoraA, ExpertLoraAdd, ExpertLoraB
@@ -132,11 +134,11 @@ def _is_of_experts(op: Op) -> bool:
 
 
 def _has_work(op: Op) -> Num:
-    """1 where an adapter's operation moves or sends anything, as not at rank 0 or for no adapted token; else 0."""
+    """1 if an adapter's operation moves or sends anything, else 0, as at rank 0 or without adapted tokens."""
     work = op.work()
     return np.greater(work.memory_bytes + work.message_bytes, 0.0) * 1.0
 
 
 def _is_started(op: Op) -> bool:
-    """Whether an operation is a kernel of its own; what lies between experts' GEMMs is counted with their block."""
+    """Whether an operation is a kernel of its own; operations between experts' GEMMs are counted with their block."""
     return op.launched and not op.once and (op.family != "moe" or isinstance(op, ExpertGemm))

@@ -1,8 +1,8 @@
 """Summing a step's time over a growing context, without a step per token.
 
 One scenario: all steps are one array over the context. Many scenarios: the time is piecewise linear in the context
-(max-plus arithmetic of linear costs), so an interval on which probes lie on the chord is summed in closed form, and
-any other is halved.
+(max-plus arithmetic of linear costs), so an interval whose probes lie on the chord is summed in closed form, any other
+is halved.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from graphsim.units import Num
 
 CHUNK = 8192
 PROBES = (0.0, 0.31830989, 0.70710678, 1.0)
-"""Where an interval is probed: its ends and two points at which no kink sits by habit."""
+"""Probed positions of an interval: its ends and two points where kinks are unlikely."""
 
 StepTime = Callable[[NDArray[np.float64], NDArray[np.intp] | None], Num]
 """Time of a step at given contexts; the second argument selects scenarios (None: all of them, or just one)."""

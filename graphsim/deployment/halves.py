@@ -1,4 +1,4 @@
-"""Whether an engine runs a step in two halves, and what each holds."""
+"""Whether an engine runs a step in two halves, and the contents of each."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from graphsim.models.phase import Phase
 def halves_of(phase: Phase, engine: EngineProfile | None, parallelism: Parallelism) -> tuple[Phase, Phase] | None:
     """The halves of a step that an engine splits, the larger one first; None where it splits no step of this kind.
 
-    Of fewer tokens than it splits, the first half is all and the second is empty and takes no time: so many scenarios
-    share a graph. Tokens are halved (vLLM, `v1/worker/ubatch_utils.py`; SGLang, `two_batch_overlap.py`), and each half
-    is taken to have half of the attention's work, also where a prompt is cut and its second part sees more.
+    With fewer tokens than the engine's threshold, the first half holds everything and the second is empty and takes no
+    time, so that scenarios can share a graph. Tokens are halved (vLLM, `v1/worker/ubatch_utils.py`; SGLang,
+    `two_batch_overlap.py`), and each half is assumed to have half of the attention's work, even if a prompt is split
+    and its second part sees more.
     """
     if engine is None or parallelism.pp > 1 or not np.any(np.asarray(parallelism.ep) > np.asarray(parallelism.tp)):
         return None

@@ -1,14 +1,14 @@
-"""Between which values an estimate's numbers are expected: draws of its kernels' residuals, through its schedule.
+"""Intervals of an estimate's numbers: draws of its kernels' residuals, propagated through its schedule.
 
-On a measured device, kernels of different shapes err apart (of four GEMMs that no fit has seen, the sum varies as if
-each erred alone), while one shape errs alike wherever a step runs it. On an unmeasured device, a family's
+On a measured device, errors of kernels of different shapes are independent (the sum of four GEMMs that no fit has seen
+varies accordingly), while a shape has the same error wherever a step runs it. On an unmeasured device, a family's
 kernels share a part of their errors as well (`common` in its record). So each kernel has one sequence of normal scores,
-and each family one that its kernels share in; an operation takes the quantiles of its own kernel at these
+and each family one that its kernels share; an operation takes the quantiles of its own kernel at these
 (`cost/drawn.py`). The scores are a Latin hypercube (McKay, Beckman, Conover 1979), the same one every time.
 
-A step's schedule runs under all DRAWS sets of errors at once, so that what hides behind something else stays hidden;
-the ends of an interval are quantiles of what comes out. Where an engine was measured, what its server adds to its
-kernels (`cost/served.py`) is drawn beside them.
+A step's schedule runs under all DRAWS sets of errors at once, so that hidden operations stay hidden; the ends of an
+interval are quantiles of the results. Where an engine was measured, what its server adds to its kernels
+(`cost/served.py`) is drawn in addition to them.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from graphsim.ops import HOST, Op, Repeat
 from graphsim.units import Num, short
 
 DRAWS = 512
-"""Sets of errors: the ends of an interval are then known to a fiftieth of its width."""
+"""Number of sets of errors, which determines the ends of an interval to a fiftieth of its width."""
 
 MOST_UNJUDGED = 0.1
 """The part of a step's time without residuals up to which an interval is given."""
 
 NAMES = ("ttft_s", "tpot_s", "latency_s", "tokens_per_s", "one_time_s")
-"""What there are intervals of."""
+"""Names of the numbers that have intervals."""
 
 SERVER = "server"
-"""The name of what an engine's server adds, among those of families."""
+"""The name of the server's own error, among those of families."""
 
 Scores = Mapping[Any, Array]
 """Normal scores of all draws, by family (what its kernels share) and by kernel; none where there are no errors."""
@@ -52,7 +52,7 @@ Scores = Mapping[Any, Array]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Timed:
-    """An operation's estimate, by scenario, and how far it may be off; None where unknown."""
+    """An operation's estimate by scenario, and its possible error; None if unknown."""
 
     op: Op
     latency_s: Array
@@ -60,7 +60,7 @@ class Timed:
 
     @property
     def judged(self) -> bool:
-        """Whether it takes no time of the device, or is known how far its time may be off."""
+        """Whether it takes no device time, or its possible error is known."""
         return self.residual is not None or self.op.stream == HOST or not self.latency_s.any()
 
     def drawn_s(self, scores: Scores) -> Array:
@@ -141,9 +141,10 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Uncertainty:
-    """How far the numbers of an estimate may be off.
+    """The uncertainty of an estimate's numbers.
 
-    inference: what was simulated; prefill, decode: give the annotated graphs of its steps
+    inference: what was simulated
+    prefill, decode: give the annotated graphs of its steps
     ttft_s, tpot_s, one_time_s: the estimate's own
     """
 
@@ -212,7 +213,7 @@ class Uncertainty:
 
     @cached_property
     def _names(self) -> dict[Any, Any]:
-        """What has errors of its own, and whose these are: a device's kernels and families, an engine's server."""
+        """The sources of error, by owner: a device's kernels and families, an engine's server."""
         kernels = {key: family for step in self._steps.values() for key, family in step.kernels.items()}
         device, engine = self.inference.hardware.name, self.inference.deployment.engine_name
         names: list[Any] = [*dict.fromkeys(kernels.values()), *kernels]
@@ -228,7 +229,7 @@ class Uncertainty:
         return served_engine(self.inference.deployment.engine_name)
 
     def _server(self, name: str, scores: Scores) -> Array:
-        """What the engine's server multiplies a time with, at each draw; 1 where the engine was not measured."""
+        """The factor of the engine's server on a time, at each draw; 1 if the engine was not measured."""
         if self._engine is None:
             return np.ones((1, 1))
         clients = np.atleast_1d(np.asarray(self.inference.requests.batch))
@@ -240,7 +241,10 @@ class Uncertainty:
         return {name: step.relative(self._scores) for name, step in self._steps.items()}
 
     def drawn(self, name: str, scores: Scores | None = None) -> Array:
-        """A number at each draw, by scenario. scores: other draws than its own."""
+        """A number at each draw, by scenario.
+
+        scores: other draws than its own
+        """
         if name == "one_time_s":
             return self._drawn_once()
         if scores is None:
@@ -271,9 +275,9 @@ class Uncertainty:
 
 
 def ratio_interval(one: Uncertainty, other: Uncertainty, name: str, coverage: float) -> tuple[float, float]:
-    """Between which values the errors of two estimates stand to each other: of measured over estimated, other to one.
+    """The interval of the ratio of two estimates' errors (measured over estimated), other to one.
 
-    A kernel that runs in both, on the same device, errs alike in both, and so does what the same engine adds.
+    A kernel that runs in both, on the same device, has the same error in both, as has the server of the same engine.
     """
     relative = [
         which.relative(name, scores) for which, scores in zip((one, other), _shared_scores(one, other), strict=True)
@@ -290,7 +294,7 @@ def _shared_scores(*estimates: Uncertainty) -> list[dict[Any, Array]]:
 
 
 def middle_of(draws: Array, coverage: float) -> tuple[Array, Array]:
-    """The quantiles between which such a share of some draws lies, a row each.
+    """The quantiles that enclose such a share of the draws, per row.
 
     As `np.quantile` has them, whose first call imports `numpy.ma`: a tenth of what a command takes to start.
     """

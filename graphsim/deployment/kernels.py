@@ -1,4 +1,4 @@
-"""Whose measured kernels a deployment's operations are priced as: an engine's profile, on one device."""
+"""The measured kernels that price a deployment's operations: an engine's profile on one device."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from graphsim.lora.profile import EngineProfile
 
 
 def table_of(profile: EngineProfile | None, hardware: Hardware) -> KernelTable:
-    """Whose measured kernels a profile runs on a device, always the same object; the base's without a profile."""
+    """The measured kernels of a profile on a device, always the same object; the base's without a profile."""
     return BASE if profile is None else _table(profile.prices, hardware.architecture)
 
 
 @lru_cache(maxsize=256)
 def _table(prices: EnginePrices, architecture: str) -> KernelTable:
-    """One for each, since prices are remembered by the objects that they rest on."""
+    """One object for each, since prices are cached by identity."""
     orders = [
         (family, number_format, names)
         for family in dict.fromkeys(each.family for each in prices.kernels)

@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 
 class Memoised:
-    """Base of a frozen dataclass without slots; copies and pickles of an object start with nothing remembered."""
+    """Base of a frozen dataclass without slots; copies and pickles of an object start with an empty cache."""
 
     def once(self, work_out: Callable[..., T], *parts: Any) -> T:
-        """`work_out(self, *parts)`, called for the first time only.
+        """`work_out(self, *parts)`, called only the first time.
 
         work_out: a function at module level, by which the result is found again
         parts: frozen objects or plain values, compared as a Memo compares them

@@ -1,4 +1,4 @@
-"""The order of passes as data: what a deployment's description makes of a logical graph, and in which order."""
+"""The order of passes as data: the passes of a deployment on a logical graph."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from graphsim.passes.engine import Engine
 
 Watch = Callable[[Pass, nx.DiGraph], None]
-"""Called behind each pass with the graph that it yielded."""
+"""Called after each pass with the graph that it yielded."""
 
 
 def passes_of(
@@ -44,14 +44,14 @@ def passes_of(
     architecture: str = "",
     prompts: bool = True,
 ) -> tuple[Pass, ...]:
-    """The passes from the logical graph to what a device runs, a user's own behind the others of their stage.
+    """The passes from the logical graph to what a device runs, a user's own after the others of their stage.
 
-    What few deployments have is imported where one has it.
+    Rarely used passes are imported on demand.
     model: its name, by which engines keep slots for embeddings; adapter: what runs; engine: None for logical nodes
-    context: behind the cut over tensor-parallel devices, that of context-parallel ranks
+    context: after the cut over tensor-parallel devices, that of context-parallel ranks
     present: 0 for a step without tokens, else 1; tokens: of the step; whole: whether its graph is the whole model
     architecture: of the device, "" where there is none; prompts: whether the step may have prompts
-    Raises ConfigError for what is no pass.
+    Raises ConfigError for anything but a pass.
     """
     lowered = None if adapter is None or engine is None else _engine_of(model, adapter, engine, tokens)
     passes: list[Pass] = []
@@ -97,7 +97,7 @@ def _eager(**settings: Any) -> Pass:
 
 
 def _dealing(parallelism: Parallelism, engine: EngineProfile | None, *, generates: bool) -> Pass:
-    """How experts are distributed, and how tokens get to them: without an engine a copy for each expert, as in GShard.
+    """How experts are distributed, and how tokens reach them: without an engine a copy for each expert, as in GShard.
 
     DeepEP's kernels of low latency send a copy for each expert too.
     generates: whether every sequence of the step brings one token, so that kernels for few tokens exchange them
@@ -114,7 +114,7 @@ def _dealing(parallelism: Parallelism, engine: EngineProfile | None, *, generate
 
 
 def _engine_of(model: str, lora: LoraConfig, profile: EngineProfile, tokens: Num) -> Engine:
-    """The engine's way with the adapter."""
+    """The engine for the adapter."""
     from graphsim.passes.engine import Engine
 
     return Engine(
@@ -134,13 +134,13 @@ def in_order(built_in: Iterable[Pass], own: Iterable[Pass]) -> tuple[Pass, ...]:
 
 
 class NeedsNumbers(ConfigError):
-    """A pass asked for one number where there is an array over scenarios."""
+    """A pass needs a single number but got an array over scenarios."""
 
 
 def run(passes: Iterable[Pass], graph: nx.DiGraph, after: Watch | None = None) -> nx.DiGraph:
-    """The graph behind all passes. after: sees each pass with the graph that it yielded.
+    """The graph after all passes. after: sees each pass with the graph that it yielded.
 
-    Raises NeedsNumbers where a pass cannot continue with arrays over scenarios, NotRecordable where not with symbols.
+    Raises NeedsNumbers if a pass cannot handle arrays over scenarios, NotRecordable if it cannot handle symbols.
     """
     for one in passes:
         try:
@@ -153,7 +153,7 @@ def run(passes: Iterable[Pass], graph: nx.DiGraph, after: Watch | None = None) -
             if not _holds(graph, np.ndarray):
                 raise
             what = (
-                "needs single numbers, found arrays over scenarios; use numpy.where, or evaluate one scenario at a time"
+                "needs single numbers; found arrays over scenarios; use numpy.where, or evaluate one scenario at a time"
             )
             raise NeedsNumbers(f"pass {type(one).__name__} {what} ({reason(error)})") from None
         if after is not None:
@@ -167,7 +167,7 @@ def _holds(graph: nx.DiGraph, kind: type) -> bool:
 
 
 def check_own(own: Iterable[Pass]) -> Watch | None:
-    """For `after`: run `check` after a user's own passes; None where there are none."""
+    """For `after`: run `check` after a user's own passes; None if there are none."""
     mine = tuple(own)
 
     def after(one: Pass, graph: nx.DiGraph) -> None:

@@ -1,4 +1,4 @@
-"""What may be a pass of a user's own: what its class and its fields describe, for good."""
+"""Checks of a user's own passes, which must be fully and immutably described by class and fields."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ from graphsim.units import short
 def checked(own: Any) -> tuple[Pass, ...]:
     """A user's own passes.
 
-    Raises ConfigError for what is no list of passes, for a stage that there is not, and for a pass that its fields do
-    not describe or that may change: results are kept by a pass's class and fields.
+    Raises ConfigError for anything but a list of passes, for an unknown stage, and for a pass that is mutable or not
+    described by its fields, since results are cached by a pass's class and fields.
     """
     if isinstance(own, str | Pass | type) or not isinstance(own, Iterable):
         raise ConfigError(f"passes = {short(own)} is not allowed; give a list of passes, such as [FuseNorm()]")
     passes: tuple[Pass, ...] = tuple(own)
     for given in passes:
         if isinstance(given, type) and issubclass(given, Pass):
-            raise ConfigError(f"passes holds the class {given.__name__}; give an object of it, {given.__name__}(…)")
+            raise ConfigError(f"passes holds the class {given.__name__}; give an instance of it, {given.__name__}(…)")
         if not isinstance(given, Pass):
-            raise ConfigError(f"passes holds {short(given)}, which is no pass; expected objects of a subclass of Pass")
+            raise ConfigError(
+                f"passes holds {short(given)}, which is not a pass; expected instances of a subclass of Pass"
+            )
         if given.stage not in STAGES:
             where = f"{type(given).__name__}.stage = {short(given.stage)}"
             raise ConfigError(f"{where} is not allowed; {choices_text(given.stage, STAGES)}")
@@ -35,12 +37,14 @@ def checked(own: Any) -> tuple[Pass, ...]:
 
 
 def _check_fields(one: Any) -> None:
-    """Raise ConfigError unless a pass is what its class and its fields say, for good."""
+    """Raise ConfigError unless a pass is immutably described by its class and fields."""
     kind = type(one)
     named = names_of(kind) if is_dataclass(kind) else ()
     frozen = getattr(getattr(kind, "__dataclass_params__", None), "frozen", False)
     if not frozen or not _held(one) <= set(named):
-        raise ConfigError(f"pass {kind.__name__} is not a frozen dataclass of its own; its fields are its arguments")
+        raise ConfigError(
+            f"pass {kind.__name__} is not allowed; expected a frozen dataclass whose fields are its arguments"
+        )
     for name in named:
         if not hasattr(one, name):
             raise ConfigError(f"pass {kind.__name__} has no value for its field '{name}'")
@@ -50,12 +54,12 @@ def _check_fields(one: Any) -> None:
         except TypeError:
             where = f"pass {kind.__name__}: {name} = {short(value)}"
             raise ConfigError(
-                f"{where} can be changed; give what cannot, such as a number, a text or a tuple"
+                f"{where} is mutable; expected an immutable value, such as a number, a string or a tuple"
             ) from None
 
 
 def _held(one: Pass) -> set[str]:
-    """The names of what an object holds, except for what it computed from its fields."""
+    """The names of an object's attributes, except for those computed from its fields."""
     kind = type(one)
     slots = {name for base in kind.__mro__ for name in _slots(base) if hasattr(one, name)}
     return {

@@ -15,10 +15,10 @@ from graphsim.ops.expert_ranks import PLACEMENTS
 from graphsim.units import Num, checked_number, short
 
 MOST_DEVICES = 10**6
-"""Largest degree of parallelism that is taken for a meaningful number."""
+"""Largest allowed degree of parallelism."""
 
 CONTEXT_EXCHANGES = ("p2p", "a2a", "all_gather")
-"""How context-parallel ranks come by each other's keys and values, in Megatron's words (`cp_comm_type`)."""
+"""How context-parallel ranks obtain each other's keys and values, in Megatron's terms (`cp_comm_type`)."""
 
 SCHEDULES = ("gpipe", "1f1b", "interleaved", "zb-h1", "zb-h2", "zb-v", "dualpipe")
 """Orders in which the stages of a pipeline train their micro-batches (`graphsim.training.schedules`)."""
@@ -28,7 +28,7 @@ _CHOICES = {"expert_placement": tuple(PLACEMENTS), "schedule": SCHEDULES, "cp_co
 
 _NAMES = ("expert_placement", "schedule", "cp_comm")
 _COUNTS = {"micro_batches": 0, "redundant_experts": 0, "zero": 0, "shard_group": 0}
-"""Fields that may be less than 1, and the least that they may be."""
+"""Fields that may be less than 1, with their least values."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class Parallelism:
         with the ranks of the experts
     sp: sequence parallelism within the tensor-parallel group (arXiv 2205.05198): 1 or tp
     dp: number of replicas that share the batch
-    micro_batches: number of micro-batches of the pipeline; 0 for as many as stages, but no more than sequences
+    micro_batches: number of micro-batches of the pipeline; 0 for as many as stages, but at most sequences
     expert_placement: how experts are assigned to ranks, which matters if some are more popular: `random` (independent
         of popularity, the engines' default), `contiguous` (the most popular ones together), or `balanced` (by a load
         balancer such as EPLB)
@@ -120,7 +120,7 @@ class Parallelism:
         if self.redundant_experts and _any(self.ep == 1):
             raise ConfigError(
                 f"parallelism.redundant_experts = {self.redundant_experts} is not allowed with ep = {short(self.ep)}; "
-                "expected several ranks for copies to lie on"
+                "expected ep above 1, since copies lie on other ranks"
             )
 
     def _check_training(self) -> None:
@@ -151,7 +151,7 @@ class Parallelism:
         if _any(self.shard_group != 0) and _any(self.dp % np.maximum(self.shard_group, 1) != 0):
             raise ConfigError(
                 f"parallelism.shard_group = {short(self.shard_group)} is not allowed with dp = {short(self.dp)}; "
-                "expected 0, or what divides dp"
+                "expected 0 or a divisor of dp"
             )
 
     @property
@@ -194,4 +194,4 @@ def device_count(*, tp: Num, pp: Num, ep: Num, dp: Num, cp: Num = 1) -> Num:
 
 
 ONE_DEVICE = Parallelism()
-"""Nothing is shared."""
+"""A single device."""

@@ -20,7 +20,7 @@ _stages: Memo[list[nx.DiGraph]] = Memo(most=32)
 def made_once(shaping: Iterable[Any], phase: Phase, make: Callable[[], list[nx.DiGraph]]) -> list[nx.DiGraph]:
     """The graphs of a phase's stages, built by `make` at the first call.
 
-    shaping: further objects that determine them, each part compared as by `Memo`
+    shaping: further objects that determine them, compared as by `Memo`
     """
     return _stages.get((*shaping, *_parts(phase)), make)
 

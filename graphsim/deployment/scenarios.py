@@ -19,7 +19,7 @@ from graphsim.units import Num, as_number, is_within, short
 
 T = TypeVar("T")
 MOST = 10**9
-"""Largest batch or length that is taken for a meaningful number."""
+"""Largest allowed batch or length."""
 
 
 def count(name: str, value: Any, least: int = 1) -> Num:
@@ -32,7 +32,7 @@ def count(name: str, value: Any, least: int = 1) -> Num:
 
 
 def not_counted(least: int = 1) -> str:
-    """What a message says behind a number that is no count of something."""
+    """The end of a message on a number that is not a valid count."""
     return f"not allowed; expected whole numbers from {least} to {MOST}"
 
 

@@ -1,4 +1,4 @@
-"""Operations of a captured model that nothing has a formula for: which, and how much of the time they take."""
+"""Operations of a captured model without a formula, and their share of the time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from graphsim.ops.custom import NO_FORMULA
 def unknown_noted(inference: Inference) -> Iterator[str]:
     """A sentence for each step in which such operations take time, with their share of what all operations take.
 
-    Nothing where times are arrays over scenarios, or sums of formulas: there is no one share.
+    None if times are arrays over scenarios, or sums of formulas, as there is no single share.
     """
     if not inference.deployment.once(_has_unknown):
         return

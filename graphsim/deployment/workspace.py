@@ -1,4 +1,4 @@
-"""What an engine keeps free of weights, slots and KV cache: what its profiled step takes, and its libraries.
+"""Memory that an engine keeps free of weights, slots and KV cache: for its profiled step, and its libraries.
 
 vLLM runs a step of as many tokens and sequences as it will ever run, samples from all sequences, and keeps the peak of
 that (vLLM 0.33, `vllm/v1/worker/gpu_worker.py`, determine_available_memory). The peak is mostly the sampler's: it works
@@ -26,7 +26,7 @@ class Workspace:
     """Bytes of a device that an engine keeps free of weights, slots and KV cache.
 
     activations_bytes: peak of the profiled step, with its sampler; 0 where the engine profiles none
-    overhead_bytes: libraries, groups, captured graphs, the rotary table, and what of a reserve the peak does not take
+    overhead_bytes: libraries, groups, captured graphs, the rotary table, and the unused rest of a reserve
     """
 
     activations_bytes: Num
@@ -44,7 +44,9 @@ def profiles(deployment: Deployment) -> bool:
 
 
 def taken_bytes(deployment: Deployment) -> Num:
-    """What the engine takes of a device: a share of what the driver offers; of the datasheet's, unless it profiles."""
+    """The memory that the engine takes: a share of what the driver offers, or of the datasheet's if it does not
+    profile.
+    """
     device = deployment.device
     return deployment.engine_memory.share * (device.usable_bytes if profiles(deployment) else device.memory_bytes)
 
@@ -74,7 +76,8 @@ def workspace_of(deployment: Deployment, graph: nx.DiGraph, step: nx.DiGraph | N
     """The workspace on a stage.
 
     graph: the stage's, of any step
-    step: of `profiled_step`, None where the engine profiles none; last: whether the stage samples
+    step: of `profiled_step`, None where the engine profiles none
+    last: whether the stage samples
     """
     memory, degrees = deployment.engine_memory, deployment.parallelism
     forward: Num = 0.0 if step is None else peak_activation_bytes(step)
@@ -88,7 +91,7 @@ def workspace_of(deployment: Deployment, graph: nx.DiGraph, step: nx.DiGraph | N
 
 
 def _reserve_bytes(deployment: Deployment) -> Num:
-    """What the engine keeps free by its rule of thumb; 0 where it has none."""
+    """Memory that the engine keeps free by a rule of thumb; 0 if it has none."""
     memory, degrees = deployment.engine_memory, deployment.parallelism
     tokens, sequences = step_limits(deployment)
     least = _is_large(deployment) * memory.least_reserve_bytes

@@ -1,8 +1,8 @@
-"""What an engine or a model cannot run, asked here and nowhere else, by every verb.
+"""What an engine or a model cannot run: the single place that every function checks.
 
-Under an engine, a broken rule is an InfeasibleError, and the reason of a row. Under one whose profile says `notes_only`
-(`reference`) it is a note, and the reason of a row that has its numbers all the same. What no graph can stand for is
-refused under each of them.
+With most engines, a broken rule is an InfeasibleError, and the `reason` of a table row. With one whose profile says
+`notes_only` (`reference`) it is a note, and the `reason` of a row that still has numbers. What no graph can represent
+is refused with every engine.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ REFERENCE = "reference"
 def require_runs(deployment: Deployment, requests: Requests | None = None) -> None:
     """Raise InfeasibleError, in the engine's own words, for what cannot be run in some scenario.
 
-    requests: a batch of them, where the question is about one
+    requests: a batch of requests, if there is one
     """
     profile = _profile(deployment)
     for one in _broken(deployment, profile, requests):
@@ -47,7 +47,7 @@ def require_runs(deployment: Deployment, requests: Requests | None = None) -> No
 
 
 def refusals_noted(deployment: Deployment, requests: Requests) -> tuple[str, ...]:
-    """What serving engines refuse, where the deployment's engine only notes it; once for each rule."""
+    """What serving engines refuse but the deployment's engine only notes; once per rule."""
     profile = _profile(deployment)
     if not profile.notes_only:
         return ()
@@ -60,7 +60,7 @@ def refusals_noted(deployment: Deployment, requests: Requests) -> tuple[str, ...
 def reasons_of(
     deployment: Deployment, requests: Requests, shape: tuple[int, ...]
 ) -> tuple[NDArray[np.object_], NDArray[np.bool_]]:
-    """For each scenario of a grid, why it cannot be run ("" where it can), and whether it is simulated all the same.
+    """For each scenario of a grid, why it cannot be run ("" where it can), and whether it is still simulated.
 
     shape: of the grid, to which all numbers of deployment and requests broadcast
     """
@@ -90,7 +90,7 @@ def _profile(deployment: Deployment) -> EngineProfile:
 
 
 def _broken(deployment: Deployment, profile: EngineProfile, requests: Requests | None) -> Iterator[Broken]:
-    """What is broken, what is refused always first."""
+    """The broken rules, unconditional refusals first."""
     every = [*_of_deployment(deployment, profile)]
     if requests is not None:
         every += [one for one in of_requests(deployment, profile, requests) if one.any]
@@ -99,7 +99,9 @@ def _broken(deployment: Deployment, profile: EngineProfile, requests: Requests |
 
 
 def _of_deployment(deployment: Deployment, profile: EngineProfile) -> tuple[Broken, ...]:
-    """What any batch of requests breaks; computed once for each deployment, except for arrays, which may be changed."""
+    """The rules that any batch of requests breaks; computed once for each deployment, except for arrays, which may be
+    changed.
+    """
     if has_arrays(deployment):
         return _whatever_requests(deployment, profile)
     return deployment.once(_whatever_requests, profile)

@@ -1,4 +1,6 @@
-"""What engines refuse of adapters: ranks, slots, variants, what is trained beside the factors, how these are cut."""
+"""What engines refuse of adapters: ranks, slots, variants, weights trained in addition to the factors, and how factors
+are sharded.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,7 @@ def of_adapters(deployment: Deployment, profile: EngineProfile, *, has_experts: 
 
 
 def _expert_reached(deployment: Deployment, lora: LoraConfig) -> str:
-    """The first expert module that the adapter goes on; "" for none."""
+    """The first expert module that the adapter targets; "" for none."""
     from graphsim.lora.targets import Targets
 
     model, targets = deployment.model, Targets(lora)
@@ -122,7 +124,7 @@ def _slots(lora: LoraConfig, limits: Limits) -> Iterator[Broken]:
 
 
 def _trained(lora: LoraConfig, profile: EngineProfile) -> Iterator[Broken]:
-    """What is trained beside plain factors."""
+    """The weights that are trained in addition to plain factors."""
     limits, there = profile.limits, _there(lora)
     saving = limits.get("modules_to_save")
     saved = [name for name in lora.modules_to_save if saving and name not in saving.but]

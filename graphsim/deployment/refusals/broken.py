@@ -1,4 +1,4 @@
-"""A rule that a deployment breaks, and the sentence that says so."""
+"""A rule that a deployment breaks, and its sentence."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ from graphsim.units import Num
 class Broken:
     """A rule that is broken in some scenarios or in all.
 
-    rule: a name of `graphsim.lora.limits.RULES`, or another one where `words` are given; kind: see `Limit.words`
+    rule: a name of `graphsim.lora.limits.RULES`, or another one where `words` are given
+    kind: see `Limit.words`
     where: whether it is broken: one answer, one per scenario, or a formula
-    asked, value: what the user wrote that breaks it; told: numbers and texts that the templates name
-    allowed: what would do; words: of a rule that no engine has a say in
-    always: whether it is refused whatever the engine
+    asked, value: the offending argument
+    told: numbers and texts for the templates
+    allowed: what is allowed instead
+    words: of a rule that does not depend on the engine
+    always: whether every engine refuses it
     """
 
     rule: str

@@ -1,6 +1,6 @@
 """What engines refuse of devices.
 
-What they run by falling back to other kernels (fp8 on Ampere, nvfp4 on Hopper, by weight-only ones) is no refusal.
+Fallbacks to other kernels (weight-only ones for fp8 on Ampere, nvfp4 on Hopper) are not refusals.
 """
 
 from __future__ import annotations

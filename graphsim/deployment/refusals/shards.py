@@ -1,4 +1,4 @@
-"""What shards have to be whole in: outputs and inputs of MLPs and experts, and the blocks of quantised weights.
+"""Divisibility of shards: outputs and inputs of MLPs and experts, and blocks of quantised weights.
 
 Weights of a block share a scale, so a device's shard holds whole blocks, or no engine loads it:
 vLLM 0.33, `model_executor/layers/quantization/utils/fp8_utils.py`; SGLang 0.5.23, `layers/quantization/fp8.py`. A block
@@ -34,7 +34,7 @@ _ALLOWED = {
     "width": "a degree that divides the {width} of '{module}'",
 }
 LEAST_GROUP = 32
-"""Experts' groups are halved down to this size where shards ask for it (vLLM 0.33, `quantization/moe_wna16.py`)."""
+"""Experts' groups are halved down to this size if shards require it (vLLM 0.33, `quantization/moe_wna16.py`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +42,10 @@ class _Dimension:
     """One dimension of a weight.
 
     rule: `blocks` of a quantised one, `width` of an MLP's or expert's
-    cut: whether devices share it, in at most `units` ways (0 = no limit); block: what a shard holds a multiple of
-    whole: whether a weight that is not cut has to be one too; kind: as `Limit.words` has it
+    cut: whether devices share it, in at most `units` ways (0 = no limit)
+    block: what a shard holds a multiple of
+    whole: whether a weight that is not cut has to be one too
+    kind: as `Limit.words` has it
     """
 
     rule: str
@@ -61,7 +63,7 @@ _dimensions: Memo[tuple[_Dimension, ...]] = Memo(most=64)
 
 
 def of_shards(deployment: Deployment, limits: Limits) -> Iterator[Broken]:
-    """Every dimension of a weight whose shards cut through what has to be whole."""
+    """Every dimension of a weight whose shards would split an indivisible unit."""
     degrees = deployment.parallelism
     alone = isinstance(degrees.tp, float | int) and isinstance(degrees.ep, float | int)
     parts = (deployment.model.layers, *_formats(deployment), *((degrees.tp, degrees.ep) if alone else (UNKEPT,)))
@@ -74,7 +76,7 @@ _cuts: Memo[tuple[Broken, ...]] = Memo(most=256)
 
 
 def _cut_through(deployment: Deployment) -> Iterator[Broken]:
-    """Every dimension of a weight that the devices share, and whether it comes out whole."""
+    """Every dimension of a weight that the devices share, and whether it divides evenly."""
     tp, ep = (np.asarray(getattr(deployment.parallelism, name), dtype=float) for name in ("tp", "ep"))
     for one in _dimensions_of(deployment):
         devices = np.maximum(tp / ep, 1.0) if one.experts else tp

@@ -1,4 +1,4 @@
-"""Degrees that only training has, which no step of inference is run with."""
+"""Degrees of training only, which inference does not accept."""
 
 from __future__ import annotations
 
