@@ -1,1 +1,1 @@
-"""How numbers and operations look to people: tables, notebooks, plots, colours."""
+"""Presentation of numbers and operations: tables, notebooks, plots, colours."""

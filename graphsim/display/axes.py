@@ -1,4 +1,4 @@
-"""Matplotlib figures and axes as all plots here want them (extra `plot`)."""
+"""Matplotlib figures and axes shared by all plots (extra `plot`)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LINES = ("#2563eb", "#ea580c", "#059669", "#9333ea", "#78716c", "#0891b2", "#b45309", "#dc2626")
-"""Colours of lines and groups, told apart in light and dark."""
+"""Colours of lines and groups, distinguishable in light and dark themes."""
 
 
 def subplots(columns: int, size: tuple[float, float], *, rows: int = 1) -> tuple[Figure, Any]:
-    """A figure of this many panels beside and below each other. Raises ConfigError if Matplotlib is not installed."""
+    """A figure with a grid of panels. Raises ConfigError if Matplotlib is not installed."""
     try:
         from matplotlib import pyplot
     except ImportError:
@@ -26,13 +26,13 @@ def subplots(columns: int, size: tuple[float, float], *, rows: int = 1) -> tuple
 
 
 def new_axes() -> Axes:
-    """Axes of a figure of their own."""
+    """Axes of a new figure."""
     axes: Axes = subplots(1, (7.5, 4.5))[1]
     return axes
 
 
 def tidy(ax: Axes, *, grid: str) -> Axes:
-    """The axes with a quiet grid and no frame."""
+    """The axes with a light grid and without the top and right spines."""
     ax.grid(axis=grid, color="#dbe2ea", lw=0.6)  # type: ignore[arg-type]
     ax.set_axisbelow(True)
     for side in ("top", "right"):
@@ -41,18 +41,18 @@ def tidy(ax: Axes, *, grid: str) -> Axes:
 
 
 PICTURES = (".png", ".svg", ".pdf")
-"""Suffixes of the files that figures go to."""
+"""Suffixes of picture files that a figure can be saved to."""
 
 
 def picture(option: str, path: str) -> Path:
-    """The path, if its suffix names a format that figures are drawn in; raises ConfigError naming the option if not."""
+    """The path, if its suffix is one of PICTURES. Raises ConfigError naming the option for any other."""
     if Path(path).suffix not in PICTURES:
         raise ConfigError(f"{option} {path}: the suffix is not known; allowed: {', '.join(PICTURES)}")
     return Path(path)
 
 
 def save(figure: Figure, path: Path, option: str) -> None:
-    """Draw a figure into a file, texts of an SVG as texts. Raises ConfigError naming the option if it cannot be."""
+    """Save a figure to a file; text in an SVG stays text. Raises ConfigError naming the option if that fails."""
     from matplotlib import rc_context
 
     try:

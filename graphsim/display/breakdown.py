@@ -1,4 +1,4 @@
-"""Sums and points behind the charts: where a step's time goes, and where every operation lies under the roofline."""
+"""Data of the charts: a step's time by kind of operation, and each operation's place under the roofline."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from graphsim.hardware import Hardware
 from graphsim.ops.kinds import Kind, kind_of
 
 LEAST_INTENSITY = 1e-2
-"""Where operations that do no arithmetic stand on the intensity axis; their height under the roof is still right."""
+"""Intensity at which operations without arithmetic are drawn; their distance from the roof is still correct."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One steady operation under the roofline. latency_s: of one run; times: runs in a step.
+    """One operation that runs in every step, under the roofline.
 
-    intensity: flops (matrix and vector) per byte of memory traffic; flops_per_s: reached
-    arithmetic: whether it computes at all; if not, bytes per second set the height
+    latency_s: duration of one run, in seconds
+    times: runs per step
+    intensity: flops (matrix and vector) per byte of memory traffic
+    flops_per_s: achieved flop/s
+    arithmetic: whether it has any flops; if not, its bytes per second determine the height
     """
 
     entry: Entry
@@ -35,7 +38,7 @@ class Point:
 
 
 def points_of(graph: nx.DiGraph, scenario: int = 0) -> list[Point]:
-    """Every steady operation of an annotated graph that takes time."""
+    """The operations of an annotated graph that run in every step and take time."""
     points = []
     for entry in entries(graph):
         latency_s = number(entry.data.get("latency_s", 0.0), scenario)
@@ -63,7 +66,7 @@ def points_of(graph: nx.DiGraph, scenario: int = 0) -> list[Point]:
 
 
 def seconds_by_kind(graph: nx.DiGraph, scenario: int = 0) -> dict[Kind, float]:
-    """Busy time of a step per group of operations, in the order of `Kind`; groups without time are left out."""
+    """Busy seconds of a step per kind of operation, in the order of `Kind`; kinds without time are left out."""
     found: dict[Kind, float] = {}
     for entry in entries(graph):
         if not entry.op.once:
@@ -73,7 +76,7 @@ def seconds_by_kind(graph: nx.DiGraph, scenario: int = 0) -> dict[Kind, float]:
 
 
 def seconds_by_type(graph: nx.DiGraph, scenario: int = 0) -> dict[str, float]:
-    """Busy time of a step per operation type, the longest first."""
+    """Busy seconds of a step per operation type, longest first."""
     found: dict[str, float] = {}
     for entry in entries(graph):
         if not entry.op.once:
@@ -87,7 +90,7 @@ def _total(entry: Entry, scenario: int) -> float:
 
 
 def peaks_of(graph: nx.DiGraph, hardware: Hardware, scenario: int = 0) -> dict[str, float]:
-    """The dense peaks that a graph's operations can reach, by number format, and that of the vector units."""
+    """Peak flop/s of the matrix units (dense) by number format in use, and of the vector units, highest first."""
     found: dict[str, float] = {}
     for entry in entries(graph):
         name = getattr(entry.op, "matrix_format", "")
@@ -101,5 +104,5 @@ def peaks_of(graph: nx.DiGraph, hardware: Hardware, scenario: int = 0) -> dict[s
 
 
 def part_text(name: str) -> str:
-    """A part of a device's memory as a person reads it: `KV cache` for `kv_cache`."""
+    """Display name of a part of a device's memory: `KV cache` for `kv_cache`."""
     return name.replace("_", " ").replace("kv", "KV")

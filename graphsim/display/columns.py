@@ -1,4 +1,4 @@
-"""Figures of one column: all in one unit and with equally many decimals, so that they can be compared at a glance."""
+"""Formatting of a column of figures: one unit and the same number of decimals, so that values compare at a glance."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ SECONDS = {"ns": 1e-9, "µs": 1e-6, "ms": 1e-3, "s": 1.0}
 BYTES = {"B": 1.0, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30, "TiB": 2.0**40}
 PLAIN = {"": 1.0}
 NOTHING = "-"
-"""Shown for NaN, and in columns of parts for what rounds to zero."""
+"""Shown for NaN, and in columns of parts for values that round to zero."""
 LEAST_DIGITS, MOST_DECIMALS = 3, 6
-"""Digits of the smallest figure of a column that loses none, and the most decimals that this may need."""
+"""Significant digits that the smallest figure of a column keeps, and the most decimals that may be spent on them."""
 
 
 class _Scale(NamedTuple):
@@ -22,29 +22,29 @@ class _Scale(NamedTuple):
 
 
 def times_column(values: Sequence[float], digits: int = 4) -> list[str]:
-    """Durations in the unit of the longest, which has `digits` digits; `-` for what rounds to zero, and for NaN."""
+    """Durations in the unit of the longest, which has `digits` digits; `-` for NaN and values that round to zero."""
     return _parts(values, SECONDS, digits)
 
 
 def bytes_column(values: Sequence[float], digits: int = 4) -> list[str]:
-    """Sizes in the unit of the largest, which has `digits` digits; `-` for what rounds to zero, and for NaN."""
+    """Sizes in the unit of the largest, which has `digits` digits; `-` for NaN and values that round to zero."""
     return _parts(values, BYTES, digits)
 
 
 def numbers_column(values: Sequence[float], digits: int = 4) -> list[str]:
-    """Numbers with thousands separators: whole ones without decimals, else the largest with `digits` digits."""
+    """Numbers with thousands separators: integers without decimals, otherwise the largest has `digits` digits."""
     return _parts(values, PLAIN, 1 if all(value == round(value) for value in values) else digits)
 
 
 def latencies_column(values: Sequence[float], digits: int = 4) -> list[str]:
-    """Durations in the unit of the longest, which has `digits` digits at least, and the shortest three; `-` for NaN."""
+    """Durations in the unit of the longest, which has at least `digits` digits, the shortest 3; `-` for NaN."""
     return _all(values, SECONDS, digits)
 
 
 def figures_column(values: Sequence[float], digits: int = 4) -> list[str]:
-    """Numbers with thousands separators, the largest with `digits` digits at least and the smallest three; `-` for NaN.
+    """Numbers with thousands separators; the largest has at least `digits` digits, the smallest 3; `-` for NaN.
 
-    Whole numbers have no decimals.
+    Integers have no decimals.
     """
     whole = all(value == round(value) for value in values if math.isfinite(value))
     return [_cell(value, _Scale("", 1.0, 0)) for value in values] if whole else _all(values, PLAIN, digits)
@@ -69,12 +69,12 @@ def _all(values: Sequence[float], units: Mapping[str, float], digits: int) -> li
 
 
 def _digits_before(value: float) -> int:
-    """Digits before the decimal point; 0 or fewer for a value below 1, by its leading zeros."""
+    """Digits before the decimal point; for a value below 1, minus the number of zeros after the point."""
     return math.floor(math.log10(value)) + 1
 
 
 def _scale(values: Sequence[float], units: Mapping[str, float], digits: int) -> _Scale:
-    """The unit that leaves the largest figure at least 1, and the decimals with which it has `digits` digits."""
+    """The largest unit in which the largest figure is at least 1, and the decimals that give it `digits` digits."""
     most = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     unit, factor = next(iter(units.items()))
     for name, step in units.items():

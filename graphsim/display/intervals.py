@@ -1,4 +1,4 @@
-"""How a figure's interval is written beside it, and drawn below it."""
+"""A figure's interval as text and as a small SVG."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ Ends = tuple[float, float]
 
 
 def interval_text(value: float, ends: Ends | None, shown: Callable[[float], str]) -> str:
-    """`12.6 ms (12 to 13.3)`; the figure alone where there is no interval. shown: a number with its unit."""
+    """`12.6 ms (12 to 13.3)`; the figure alone if there is no interval.
+
+    shown: formats a number with its unit
+    """
     text = shown(value)
     if ends is None:
         return text
@@ -20,7 +23,7 @@ def interval_text(value: float, ends: Ends | None, shown: Callable[[float], str]
 
 
 def interval_svg(value: float, ends: Ends, title: str) -> str:
-    """A line from 0 to a little above the high end, the interval on it as a bar, and the figure as a dot."""
+    """SVG of a line from 0 to 1.1 times the high end, with the interval as a bar and the figure as a dot."""
     scale = 100.0 / (1.1 * max(ends[1], value))
     low, high, at = (scale * number for number in (*ends, value))
     return (

@@ -1,4 +1,4 @@
-"""What every exporter asks of a node: full name, one scenario's numbers, kind of operation, shape of its result."""
+"""Properties of nodes that exporters use: full name, numbers of one scenario, bound, shape of the result."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ from graphsim.units import Num, short
 class Entry:
     """A node with its full name: the name itself, or `repeat.node` inside a repeat.
 
-    label: the name within its own repeat; times: how often it runs, enclosing repeats multiplied out
+    label: the name within its own repeat
+    times: number of runs, the product over all enclosing repeats
     """
 
     name: str
@@ -40,7 +41,7 @@ class Entry:
 
 
 def entries(graph: nx.DiGraph, times: int = 1, prefix: str = "") -> Iterator[Entry]:
-    """All operations in launch order; repeats are entered, not listed."""
+    """All operations in launch order; a repeat yields the operations of its body, not itself."""
     for name, data in graph.nodes(data=True):
         op = op_of(name, data)
         if isinstance(op, Repeat):
@@ -50,7 +51,7 @@ def entries(graph: nx.DiGraph, times: int = 1, prefix: str = "") -> Iterator[Ent
 
 
 def op_of(name: object, data: dict[str, Any]) -> Op:
-    """The operation of a node. Raises GraphError where it has none."""
+    """The operation of a node. Raises GraphError if it has none."""
     op = data.get("op")
     if not isinstance(op, Op):
         raise GraphError(f"node '{name}' carries no op")
@@ -58,9 +59,9 @@ def op_of(name: object, data: dict[str, Any]) -> Op:
 
 
 def require(what: str, found: object, *kinds: type) -> None:
-    """Raise ConfigError if an exporter is given something else than it takes, GraphError for a graph that is not sound.
+    """Raise ConfigError if an exporter's argument has another type than it takes, GraphError for an invalid graph.
 
-    kinds: what it takes; a graph only where `networkx.DiGraph` is one of them
+    kinds: accepted types; a graph is accepted only if `networkx.DiGraph` is among them
     """
     if not isinstance(found, kinds):
         known = {"DiGraph": "graph (such as estimate.prefill.graph)"}
@@ -71,7 +72,7 @@ def require(what: str, found: object, *kinds: type) -> None:
 
 
 def number(value: Num, scenario: int = 0) -> float:
-    """One scenario's number. Raises ConfigError if there is no such scenario."""
+    """The value for one scenario. Raises ConfigError if there is no such scenario."""
     array = np.ravel(np.asarray(value, dtype=float))
     if array.size == 1:
         return float(array[0])
@@ -81,7 +82,7 @@ def number(value: Num, scenario: int = 0) -> float:
 
 
 def bound_of(data: dict[str, Any], scenario: int = 0) -> str:
-    """What limits a priced node: one of BOUNDS; "" where it has no price."""
+    """The resource that limits a priced node, one of BOUNDS; "" if the node has no price."""
     if "cost" in data:
         cost = data["cost"]
         if not isinstance(cost, Cost):
@@ -91,12 +92,12 @@ def bound_of(data: dict[str, Any], scenario: int = 0) -> str:
 
 
 def is_critical(data: dict[str, Any], scenario: int = 0) -> bool | None:
-    """Whether a scheduled node is on the critical path; None where it is not scheduled."""
+    """Whether a scheduled node is on the critical path; None if it is not scheduled."""
     return bool(number(data["critical"], scenario)) if "critical" in data else None
 
 
 def number_text(value: float) -> str:
-    """A count as a person reads it: exact up to six digits, then with a prefix."""
+    """A count for display: exact up to six digits, then with an SI prefix."""
     if value != value or abs(value) == np.inf:
         return str(value)
     if abs(value) >= 1e6:
@@ -115,9 +116,9 @@ Shape = tuple[float, ...]
 
 
 def shape_of(op: Op, parts: tuple[str, ...] = (), rows: float = 0.0, scenario: int = 0) -> Shape:
-    """The shape of what flows out of an op, or of parts of it; of equal element count always.
+    """The shape of an op's result, or of parts of it; its element count always equals that of the result.
 
-    rows: of what flows in, for ops that know only how many elements they have; 0 if unknown
+    rows: number of rows of the input, for ops that state only their element count; 0 if unknown
     """
     sizes = op.out_parts
     whole = op.out_elems
@@ -133,7 +134,7 @@ def shape_of(op: Op, parts: tuple[str, ...] = (), rows: float = 0.0, scenario: i
 
 
 def _rows(op: Op, elems: float, scenario: int) -> float:
-    """How many rows the result has, where the op knows its rows or how wide they are."""
+    """Number of rows of the result, if the op states its rows or their width."""
     if op.out_rows is not None:
         return number(op.out_rows, scenario)
     width = number(getattr(op, "width", 0.0), scenario)
@@ -141,7 +142,7 @@ def _rows(op: Op, elems: float, scenario: int) -> float:
 
 
 def _heads(op: Op, parts: tuple[str, ...], scenario: int) -> Shape:
-    """Heads and width of a head, where the value has them."""
+    """Number of heads and head dimension, if the value has heads."""
     if isinstance(op, KvCache):
         return number(op.kv_heads, scenario), number(op.width, scenario)
     if isinstance(op, Attention):
@@ -152,14 +153,17 @@ def _heads(op: Op, parts: tuple[str, ...], scenario: int) -> Shape:
 
 
 def shapes(graph: nx.DiGraph, scenario: int = 0, incoming: float = 0.0) -> dict[tuple[str, str], Shape]:
-    """The shape along every edge of one graph (not inside repeats); `incoming` rows enter at its inputs."""
+    """The shape on every edge of one graph (not inside repeats).
+
+    incoming: number of rows at the graph's inputs
+    """
     found: dict[tuple[str, str], Shape] = {}
     rows: dict[str, float] = {}
     for name, op in graph.nodes(data="op"):
         arriving = max((rows[p] for p in graph.predecessors(name) if rows[p]), default=incoming)
-        if isinstance(op, ReduceScatter):  # cuts the tokens
+        if isinstance(op, ReduceScatter):  # splits the tokens
             arriving = arriving / number(op.group, scenario)
-        if isinstance(op, AllGather):  # joins tokens or features; its users know which
+        if isinstance(op, AllGather):  # concatenates tokens or features; its users state which
             arriving = _rows_wanted(graph, name, op, scenario) or arriving
         rows[name] = arriving if isinstance(op, Repeat) else shape_of(op, rows=arriving, scenario=scenario)[0]
         for source in graph.predecessors(name):
@@ -170,7 +174,7 @@ def shapes(graph: nx.DiGraph, scenario: int = 0, incoming: float = 0.0) -> dict[
 
 
 def _rows_wanted(graph: nx.DiGraph, name: str, op: Op, scenario: int) -> float:
-    """Rows that a user of a value expects, if one says so and expects as much as there is."""
+    """Rows that a user of a value states, if its element count equals that of the value; else 0."""
     elems = number(op.out_elems, scenario)
     for user in graph.successors(name):
         taker = graph.nodes[user]["op"]

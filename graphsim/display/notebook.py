@@ -1,4 +1,4 @@
-"""What a notebook shows for an estimate, a step or a sweep: small tables that suit light and dark themes."""
+"""HTML that a notebook shows for an estimate, a step or a sweep: small tables for light and dark themes."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 MOST_ROWS = 20
 _CELL = "padding:.15em .8em"
 _LONG = 32
-"""Characters from which a cell is running text."""
+"""Number of characters from which a cell counts as running text."""
 
 
 def estimate_html(estimate: ShownEstimate) -> str:
-    """Body of `Estimate._repr_html_`: headline figures, ranges where there are many scenarios."""
+    """Body of `Estimate._repr_html_`: headline figures, as ranges if there are several scenarios."""
     memory = estimate.memory
     used, capacity = (range_text(size, bytes_text) for size in (memory.total_bytes, memory.capacity_bytes))
     rows = [*_figures(estimate), ("memory per device", f"{used} of {capacity}")]
@@ -45,7 +45,7 @@ def estimate_html(estimate: ShownEstimate) -> str:
 
 
 def _figures(estimate: ShownEstimate) -> list[tuple[str, str]]:
-    """The figures with their intervals; ranges where there are many scenarios."""
+    """The figures with their intervals, or as ranges if there are several scenarios."""
     named: list[tuple[str, str, Num, Callable[[float], str]]] = [
         ("ttft_s", "time to first token", estimate.ttft_s, seconds_text),
         ("tpot_s", "time per token", estimate.tpot_s, seconds_text),
@@ -59,7 +59,7 @@ def _figures(estimate: ShownEstimate) -> list[tuple[str, str]]:
 
 
 def phase_html(phase: ShownStep) -> str:
-    """Body of `PhaseEstimate._repr_html_`: latency of the step and where its busy time goes."""
+    """Body of `PhaseEstimate._repr_html_`: latency of the step and a breakdown of its busy time."""
     sums = seconds_by_kind(phase.graph)
     whole = sum(sums.values()) or 1.0
     rows = []
@@ -72,7 +72,7 @@ def phase_html(phase: ShownStep) -> str:
 
 
 def frame_html(frame: pd.DataFrame, title: str = "") -> str:
-    """A table with human units: at most twenty rows, the number of all; what all rows share is said once."""
+    """A table with readable units: at most twenty rows and the total; values common to all rows are stated once."""
     shared = _shared(frame)
     shown = frame.drop(columns=list(shared)).head(MOST_ROWS)
     labels = [] if _is_plain(frame) else [str(frame.index.name or "")]
@@ -88,12 +88,12 @@ def frame_html(frame: pd.DataFrame, title: str = "") -> str:
 
 
 def _is_plain(frame: pd.DataFrame) -> bool:
-    """Whether rows are only numbered."""
+    """Whether the index is a plain numbering of the rows."""
     return frame.index.name is None and frame.index.dtype.kind in "iu"
 
 
 def _shared(frame: pd.DataFrame) -> dict[str, str]:
-    """Columns that hold the same in every row of several, as text."""
+    """Columns with the same value in all rows, as text; none for a single row."""
     if len(frame) < 2:
         return {}
     texts = {str(name): {str(value) for value in frame[name].unique()} for name in frame.columns}
@@ -101,18 +101,18 @@ def _shared(frame: pd.DataFrame) -> dict[str, str]:
 
 
 class _Raw(str):
-    """Markup that is safe as it is."""
+    """Markup that needs no escaping."""
 
 
 def _value(names: Sequence[str], value: object) -> str:
-    """A cell as a person reads it; the first of its names that has a unit says which."""
+    """A cell for display; the unit is that of the first of its names that has one."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
         return "" if value is None else str(value)
     return figure_text(names, float(value))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Rows under a head, as markup; texts are escaped."""
+    """A table with a header as markup; text is escaped."""
 
     def cell(tag: str, text: str, i: int) -> str:
         long = not isinstance(text, _Raw) and len(text) > _LONG
@@ -127,7 +127,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def framed(title: str, body: str) -> str:
-    """A title, which is escaped, above some markup."""
+    """Markup below a title, which is escaped."""
     return f"<div><strong>{html.escape(title)}</strong>{body}</div>"
 
 

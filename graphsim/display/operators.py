@@ -20,14 +20,15 @@ AFTER = (*WORK, *TIMES, "bound", "critical", "once", "stream", "residency")
 
 
 def frame_of(graph: nx.DiGraph, scenario: int = 0) -> pd.DataFrame:
-    """One row per operation in launch order; figures are those of one run, `times` says how many runs there are.
+    """One row per operation in launch order; figures are those of one run, `times` is the number of runs.
 
     Columns: name (`repeat.node` inside a repeat), op, op_type, direction (in a training step), times, role, dims as
     text and one column for each, flops (of matrix units), vector_flops, weight_bytes, read_bytes (weights included),
     write_bytes, message_bytes; latency_s and bound if the graph is annotated; start_s, finish_s, slack_s, critical if
-    it is scheduled; once, stream, residency (where the operands lie). Inside a repeat, times count from its middle
-    turn's start.
-    scenario: which one, where numbers are arrays. Raises ConfigError if there is no such scenario.
+    it is scheduled; once, stream, residency (memory level of the operands). Inside a repeat, start_s and finish_s
+    are relative to the start of its middle iteration.
+    scenario: index of the scenario, if numbers are arrays
+    Raises ConfigError if there is no such scenario.
     """
     import pandas as pd
 
@@ -68,5 +69,5 @@ def _row(entry: Entry, scenario: int) -> dict[str, Any]:
 
 
 def _utf8(text: str) -> str:
-    """The text without lone surrogates, which no table can hold."""
+    """The text without lone surrogates, which cannot be encoded."""
     return text.encode("utf-8", errors="replace").decode()

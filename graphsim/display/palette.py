@@ -1,4 +1,4 @@
-"""Colours that all pictures share: one hue per kind of operation, per bound, and one for the critical path."""
+"""Colours shared by all pictures: one hue per kind of operation, one per bound, one for the critical path."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MEMORY_COLOURS = {
     "adapters": TINTS[Kind.LORA].line,
     "overhead": TINTS[Kind.ENDS].line,
 }
-"""Parts of a device's memory, an adapter's in the colour of its operations."""
+"""Colours of the parts of a device's memory; adapters have the colour of their operations."""
 
 BOUND_COLOURS = {
     "compute": "#dc6803",

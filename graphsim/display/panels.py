@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def plot_estimate(estimate: ShownEstimate, *, scenario: int = 0) -> Figure:
-    """Three panels: where the time of both steps goes, the roofline, and the memory of a device."""
+    """A figure of three panels: shares of both steps' time, the roofline, and the memory of a device."""
     figure, (shares, roof, memory) = subplots(3, (15, 4.8))
     plot_shares(estimate, ax=shares, scenario=scenario)
     plot_roofline(estimate, ax=roof, scenario=scenario)
@@ -41,7 +41,7 @@ def plot_estimate(estimate: ShownEstimate, *, scenario: int = 0) -> Figure:
 
 
 def plot_phase(phase: ShownStep, *, scenario: int = 0) -> Figure:
-    """Two panels for one step: time per operation type, and the flop/s that each operation reaches."""
+    """A figure of two panels for one step: time per operation type, and the flop/s that each operation achieves."""
     figure, (times, reached) = subplots(2, (11, 4.8))
     seconds = dict(list(seconds_by_type(phase.graph, scenario).items())[:MOST_TYPES])
     times.barh(list(seconds), [1e3 * value for value in seconds.values()], color=LINES[0])
@@ -58,11 +58,11 @@ def plot_phase(phase: ShownStep, *, scenario: int = 0) -> Figure:
 
 
 MOST_TYPES = 12
-"""Operation types that a bar chart shows, the longest first."""
+"""Largest number of operation types in a bar chart, longest first."""
 
 
 def plot_shares(estimate: ShownEstimate, *, ax: Axes | None = None, scenario: int = 0) -> Axes:
-    """Shares of the busy time of both steps by part of the layer."""
+    """Bars of the shares of busy time by kind of operation, one for each of the two steps."""
     ax = ax or new_axes()
     sums = {phase.name: seconds_by_kind(phase.graph, scenario) for phase in (estimate.prefill, estimate.decode)}
     left = np.zeros(len(sums))
@@ -82,7 +82,7 @@ def _legend_below(ax: Axes) -> None:
 
 
 def plot_roofline(estimate: ShownEstimate, *, ax: Axes | None = None, scenario: int = 0) -> Axes:
-    """Every operation of both steps under the device's roof, as large as its share of the step."""
+    """Roofline plot of every operation of both steps; the area of a point is its share of the step's time."""
     alone, ax = ax is None, ax or new_axes()
     widest = 1.0
     for phase, marker in ((estimate.prefill, "o"), (estimate.decode, "D")):
@@ -98,7 +98,7 @@ def plot_roofline(estimate: ShownEstimate, *, ax: Axes | None = None, scenario: 
 
 
 def _scatter(ax: Axes, phase: ShownStep, marker: str, scenario: int) -> float:
-    """A step's operations as points; returns the largest intensity among them."""
+    """Draw a step's operations as points; returns the largest intensity among them."""
     points = points_of(phase.graph, scenario)
     whole = sum(point.latency_s * point.times for point in points) or 1.0
     for kind in Kind:
@@ -116,7 +116,7 @@ def _scatter(ax: Axes, phase: ShownStep, marker: str, scenario: int) -> float:
 
 
 def _name_kinds(ax: Axes, phase: ShownStep, scenario: int) -> None:
-    """A legend's entries for the colours of points."""
+    """Add legend entries for the colours of the points."""
     for kind in seconds_by_kind(phase.graph, scenario):
         ax.scatter([], [], s=30, color=TINTS[kind].line, label=kind.value)
 
@@ -140,7 +140,7 @@ def _roofs(ax: Axes, estimate: ShownEstimate, widest: float, scenario: int) -> N
 
 
 def plot_memory(estimate: ShownEstimate, *, ax: Axes | None = None, scenario: int = 0) -> Axes:
-    """What lies in a device's memory, against its capacity."""
+    """Stacked bar of the parts of a device's memory, with its capacity."""
     ax = ax or new_axes()
     left = 0.0
     for name, colour in MEMORY_COLOURS.items():

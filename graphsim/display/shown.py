@@ -1,4 +1,4 @@
-"""What pictures and notebooks show: the parts of an estimate and of a step that they ask for."""
+"""Protocols of an estimate and a step: the attributes that pictures and notebooks use."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class ShownStep(Protocol):
 
     @property
     def graph(self) -> nx.DiGraph:
-        """Annotated and scheduled."""
+        """The step's graph, annotated and scheduled."""
 
     @property
     def latency_s(self) -> Num:
-        """Time from the first launch to the last result."""
+        """Seconds from the first launch to the last result."""
 
 
 class ShownEstimate(Protocol):
@@ -41,15 +41,15 @@ class ShownEstimate(Protocol):
 
     @property
     def ttft_s(self) -> Num:
-        """Time to the first token."""
+        """Time to the first token, in seconds."""
 
     @property
     def tpot_s(self) -> Num:
-        """Mean time of each further token."""
+        """Mean time per further token, in seconds."""
 
     @property
     def latency_s(self) -> Num:
-        """Time of the whole batch."""
+        """Time of the whole batch, in seconds."""
 
     @property
     def tokens_per_s(self) -> Num:
@@ -57,31 +57,31 @@ class ShownEstimate(Protocol):
 
     @property
     def one_time_s(self) -> Num:
-        """Work done once before serving."""
+        """Seconds of work done once before serving."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was left out, assumed or not measured."""
+        """Notes on what was left out, assumed or not measured."""
 
     @property
     def prefill(self) -> ShownStep:
-        """The step of the prompts."""
+        """The prompt step."""
 
     @property
     def decode(self) -> ShownStep:
-        """The step of one token each."""
+        """The decode step."""
 
     @property
     def memory(self) -> Memory:
-        """Bytes per device."""
+        """Memory per device, in bytes."""
 
     def intervals(self, coverage: float = ...) -> dict[str, tuple[Num, Num]]:
-        """The ranges in which figures are expected, where residuals are recorded."""
+        """Low and high end of each figure's interval, by name; empty if no residuals are recorded."""
 
     @property
     def energy(self) -> Energy:
-        """Joules and watts."""
+        """Energy in joules and power in watts."""
 
     @property
     def inference(self) -> Inference | None:
-        """What was simulated."""
+        """The inference that was simulated."""

@@ -8,7 +8,7 @@ from graphsim.display.notebook import frame_html
 
 
 class Table(pd.DataFrame):
-    """A pandas DataFrame that a notebook shows with human units; what is derived from it is one as well."""
+    """A pandas DataFrame that a notebook shows with readable units; frames derived from it are Tables too."""
 
     @property
     def _constructor(self) -> type[Table]:
@@ -20,5 +20,5 @@ class Table(pd.DataFrame):
             return super().__repr__()
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """HTML for a notebook."""
         return frame_html(self)

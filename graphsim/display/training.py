@@ -1,4 +1,4 @@
-"""What pictures and tables of a training step are made of: sums over its graph by direction and by kind."""
+"""Data of pictures and tables of a training step: sums over its graph by direction and by kind of operation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DIRECTIONS = {
     Direction.FORWARD: "forward", Direction.RECOMPUTE: "recomputation", Direction.BACKWARD: "backward",
     Direction.UPDATE: "optimizer",
 }  # fmt: skip
-"""How a reader calls them, in the order of a step."""
+"""Display names of the directions, in the order of a step."""
 
 MEMORY_PARTS = {
     "weights": "#2563eb", "adapters": "#ea580c", "gradients": "#9333ea", "optimizer": "#be185d",
@@ -25,11 +25,11 @@ TIME_PARTS = {
     "forward": "#2563eb", "recompute": "#93c5fd", "backward": "#ea580c", "optimizer": "#be185d", "exposed": "#9333ea",
     "bubble": "#cbd5e1",
 }  # fmt: skip
-TIME_LABELS = {"recompute": "recomputation", "exposed": "communication that nothing hides", "bubble": "pipeline bubble"}
+TIME_LABELS = {"recompute": "recomputation", "exposed": "exposed communication", "bubble": "pipeline bubble"}
 
 
 def busy_s(graph: nx.DiGraph, scenario: int = 0) -> dict[tuple[Direction, Kind], float]:
-    """The device's busy seconds of a priced graph by direction and kind, in their order, and as often as they run."""
+    """The device's busy seconds in a priced graph by direction and kind, all runs together, in the order of a step."""
     found: dict[tuple[Direction, Kind], float] = {}
     for entry in steady(graph):
         if entry.op.stream == HOST:
@@ -41,17 +41,17 @@ def busy_s(graph: nx.DiGraph, scenario: int = 0) -> dict[tuple[Direction, Kind],
 
 
 def steady(graph: nx.DiGraph) -> list[Entry]:
-    """All operations but those that run once, before the first step."""
+    """All operations except those that run once, before the first step."""
     return [entry for entry in entries(graph) if not entry.op.once]
 
 
 def seconds_of(entry: Entry, scenario: int) -> float:
-    """Of all runs of an operation."""
+    """Seconds of all runs of an operation."""
     return number(entry.data.get("latency_s", 0.0), scenario) * entry.times
 
 
 def kind_text(kind: Kind) -> str:
-    """What a kind is called where a step ends in a loss, not in a token."""
+    """Display name of a kind in a training step, which ends in a loss and not in a token."""
     return "embedding, head, loss" if kind is Kind.ENDS else kind.value
 
 
@@ -61,6 +61,6 @@ def is_trained(op: Op) -> bool:
 
 
 def is_frozen(op: Op) -> bool:
-    """Whether a forward operation has weights of its own that the method leaves as they are."""
+    """Whether a forward operation has weights of its own that the method does not train."""
     owns = bool(np.any(np.greater(getattr(op, "parameters", 0.0), 0)))
     return op.direction is Direction.FORWARD and owns and not is_trained(op)
