@@ -1,1 +1,1 @@
-"""Pictures, tables and files made from graphs and estimates. Nothing here changes a graph or computes a time."""
+"""Exporters of graphs and estimates to pictures, tables and files; none changes a graph or computes a time."""

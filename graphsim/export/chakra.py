@@ -1,7 +1,7 @@
 """A step as Chakra execution traces, one per device, for ASTRA-sim and other tools that replay them (extra `chakra`).
 
-A file is a sequence of protobuf messages, each behind its length as a varint: one GlobalMetadata, then Nodes.
-Attributes bear the names and types that Chakra's feeder and ASTRA-sim read (mlcommons/chakra
+A file is a sequence of protobuf messages, each preceded by its length as a varint: one GlobalMetadata, then Nodes.
+Attributes have the names and types that Chakra's feeder and ASTRA-sim read (mlcommons/chakra
 src/feeder/et_feeder_node.cpp, astra-sim/astra-sim astra-sim/workload/Workload.cc, read November 2026).
 """
 
@@ -35,11 +35,11 @@ _KINDS: tuple[tuple[type[Collective], str], ...] = (
 def to_chakra(estimate: Estimate, prefix: str | Path, *, phase: str = "prefill", scenario: int = 0) -> list[Path]:
     """Write `prefix.0.et`, `prefix.1.et`, … for every device of one replica and return the paths.
 
-    phase: `prefill`, or `decode` for one step; scenario: index of the scenario, where numbers are arrays
+    phase: `prefill`, or `decode` for one step
+    scenario: index of the scenario, if numbers are arrays
     Repeats are expanded. Computation nodes have flops, bytes and estimated time. Collectives have the bytes that a
     device holds before them, as ASTRA-sim counts them. Data dependencies are those of the graph; control dependencies
-    are the order on a stream. If groups are smaller than all devices, `prefix.groups.json` lists them in ASTRA-sim's
-    form.
+    are the order on a stream. If groups do not span all devices, `prefix.groups.json` lists them in ASTRA-sim's form.
     Raises ConfigError for an unknown phase or scenario, without protobuf, or if a path is not writable.
     """
     require("to_chakra", estimate, Estimate)
@@ -65,7 +65,7 @@ def to_chakra(estimate: Estimate, prefix: str | Path, *, phase: str = "prefill",
 def read_chakra(path: str | Path) -> tuple[Any, list[Any]]:
     """The GlobalMetadata message and the Node messages of a trace file.
 
-    Raises ConfigError if the file cannot be read or is not such a trace.
+    Raises ConfigError if the file cannot be read or is not a Chakra trace.
     """
     content, at, found = read_bytes(path), 0, list[Any]()
     unreadable = _decode_error()
@@ -73,7 +73,7 @@ def read_chakra(path: str | Path) -> tuple[Any, list[Any]]:
         while at < len(content):
             size, at = _read_varint(content, at)
             if at + size > len(content):
-                raise ValueError("a message ends behind the end of the file")
+                raise ValueError("a message extends beyond the end of the file")
             item = message("Node" if found else "GlobalMetadata")()
             item.ParseFromString(content[at : at + size])
             found.append(item)
@@ -95,7 +95,7 @@ def _decode_error() -> type[Exception]:
 
 @dataclass(slots=True)
 class _Devices:
-    """The runs of a step, distributed over devices: stage by stage, within a stage the ranks of its largest group."""
+    """The runs of a step on each device: by pipeline stage, and within a stage by rank of its largest group."""
 
     runs: list[Turn]
     scenario: int
@@ -111,13 +111,13 @@ class _Devices:
         self.width = max(sizes, default=1)
         self.drawn = {run.name: run for run in self.runs if run.latency_s > 0}
         self.inputs = {}
-        for run in self.runs:  # runs that take no time hand on what they wait for
+        for run in self.runs:  # dependencies pass through runs that take no time
             sources = [s for p in run.inputs for s in ([p] if p in self.drawn else self.inputs[p])]
             self.inputs[run.name] = list(dict.fromkeys(sources))
 
     @property
     def count(self) -> int:
-        """Devices in all."""
+        """Total number of devices."""
         return len(self.stages) * self.width
 
     def nodes(self, device: int) -> Iterator[Any]:
@@ -192,7 +192,7 @@ def _stage(run: Turn) -> str:
 
 
 def _attribute(name: str, value: Any) -> Any:
-    """An attribute whose field follows the value's type; whole numbers are int64."""
+    """An attribute message whose field is chosen by the value's type; integers are int64."""
     attribute = message("AttributeProto")(name=name)
     if isinstance(value, bool):
         attribute.bool_val = value
@@ -215,7 +215,10 @@ def _framed(item: Any) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    """Base 128, least significant group first, the high bit set on all but the last (protobuf encoding guide)."""
+    """A number as a varint: groups of 7 bits, least significant first, the high bit set on all but the last.
+
+    Source: the protobuf encoding guide.
+    """
     groups = []
     while value > 0x7F:
         groups.append(value & 0x7F | 0x80)

@@ -1,7 +1,7 @@
 """The Chakra execution-trace schema as protobuf messages, built from its published field numbers.
 
 Facts from MLCommons Chakra, schema/protobuf/et_def.proto (github.com/mlcommons/chakra, read November 2026); storage
-nodes, which describe file systems, are left out. Numbers that a reader does not know are skipped, as protobuf does.
+nodes, which describe file systems, are left out. Unknown fields are skipped on reading, as always in protobuf.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SCALARS = (
     "double", "float", "int32", "int64", "uint32", "uint64", "sint32", "sint64",
     "fixed32", "fixed64", "sfixed32", "sfixed64", "bool", "string", "bytes",
 )  # fmt: skip
-"""Kinds of attribute values, in the order of their field numbers: 3 and 4 for double and its list, and so on."""
+"""Scalar types of attribute values, in the order of their field numbers: 3 for double, 4 for its list, and so on."""
 
 _MESSAGES: dict[str, tuple[tuple[int, str, str], ...]] = {
     "GlobalMetadata": ((1, "version", "string"), (2, "attr", "*AttributeProto")),
@@ -60,7 +60,7 @@ def message(name: str) -> Any:
 
 @cache
 def _messages() -> dict[str, Any]:
-    """All classes, from one pool: messages of different pools do not mix."""
+    """All message classes, from one descriptor pool, as messages of different pools cannot be nested."""
     try:
         from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
     except ImportError:
@@ -84,7 +84,7 @@ def _messages() -> dict[str, Any]:
 
 
 def _attribute(described: DescriptorProto) -> None:
-    """A name and one value of any scalar kind or a list of them."""
+    """The descriptor of AttributeProto: a name and one value, a scalar or a list of scalars."""
     _field(described, 1, "name", "string")
     _field(described, 2, "doc_string", "string")
     described.oneof_decl.add(name="value")

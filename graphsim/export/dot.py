@@ -1,4 +1,4 @@
-"""A graph as GraphViz DOT: a box per block, shapes on the edges, adapters and the critical path standing out.
+"""A graph as GraphViz DOT: a box per block, shapes on the edges, adapters and the critical path highlighted.
 
 The language: https://graphviz.org/doc/info/lang.html; HTML-like labels: https://graphviz.org/doc/info/shapes.html#html
 """
@@ -33,9 +33,11 @@ _DEFAULTS = f"""
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a node differs from what its operation alone would look like.
+    """Deviations of a node's appearance from the default of its operation.
 
-    note: markup below its name; label: markup in place of all that it would say
+    attributes: DOT attributes
+    note: markup below its name
+    label: markup that replaces the whole label
     """
 
     attributes: Mapping[str, str] = field(default_factory=dict)
@@ -48,7 +50,10 @@ PLAIN = Look()
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """An edge of a picture that no value flows along. text: its DOT attributes"""
+    """An edge of a picture that carries no value.
+
+    text: its DOT attributes
+    """
 
     source: str
     target: str
@@ -60,7 +65,7 @@ def to_dot(graph: nx.DiGraph, path: str | Path | None = None, *, title: str = ""
 
     A repeat is a box with its count. Edges show the shape of the data. Adapter nodes are orange, communication is a
     purple octagon. An annotated graph shows time and bound of every node, and its critical path in red, dashed where an
-    operation only waits for its stream.
+    operation waits only for its stream.
     scenario: index of the scenario, where numbers are arrays. Raises ConfigError for a scenario that does not exist, or
         if `path` is not writable.
     """
@@ -75,9 +80,11 @@ def to_dot(graph: nx.DiGraph, path: str | Path | None = None, *, title: str = ""
 def document(
     flat: Flat, scenario: int, head: str, look: Callable[[Entry], Look] | None = None, more: Iterable[Wire] = ()
 ) -> str:
-    """DOT text of opened nodes and edges. head: markup above the picture; look: what tells a node apart
+    """DOT text of a flattened graph.
 
-    more: edges beside those that values flow along
+    head: markup above the picture
+    look: the appearance of a node, by its name
+    more: edges in addition to those that carry values
     """
     ids = identifiers(flat)
     lines = ["digraph graphsim {", _DEFAULTS.strip("\n"), f"  label=<{head}>;", ""]
@@ -114,7 +121,7 @@ def render(dot: str, path: str | Path) -> Path:
 
 
 def _nodes(flat: Flat, ids: dict[str, str], scenario: int, look: Callable[[Entry], Look]) -> list[str]:
-    """Nodes inside the boxes around them, in launch order."""
+    """DOT lines of the nodes inside their nested boxes, in launch order."""
     lines: list[str] = []
     tree: dict[tuple[Group, ...], list[str]] = {(): []}
     for name, around in flat.groups.items():

@@ -1,4 +1,4 @@
-"""Texts of a DOT picture: identifiers, HTML-like labels and tooltips, safe for any name a user may give a node."""
+"""Texts of a DOT picture: identifiers, HTML-like labels and tooltips, safe for any node name."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _QUIET = (
     "launches", "tiles", "empty_tiles", "tile_clocks", "empty_tile_clocks", "units", "window", "sinks", "vectors",
     "reads", "steps", "kept_tokens", "new_tokens", "rows",
 )  # fmt: skip
-"""Dimensions that say little in a picture where they hold their usual value; tooltips have them all."""
+"""Dimensions that a picture omits if they have these usual values; tooltips have all."""
 
 
 def clean(text: str) -> str:
-    """The text without what neither XML nor UTF-8 can hold."""
+    """The text without characters that XML or UTF-8 cannot represent."""
     return _UNPRINTABLE.sub("\ufffd", text)
 
 
 def quoted(text: str) -> str:
-    """A DOT string; backslashes doubled, so that no escape sequence of GraphViz's arises."""
+    """A quoted DOT string; backslashes are doubled, so that GraphViz sees no escape sequence."""
     escaped = clean(text).replace("\\", "\\\\").replace('"', '\\"')
     return '"' + escaped.replace("\r", "\\r").replace("\n", "\\n") + '"'
 
 
 def markup(text: str, longest: int = LONGEST_NAME) -> str:
-    """A text inside an HTML-like label, backslashes doubled; line breaks are shown, an empty text is named."""
+    """A text inside an HTML-like label, backslashes doubled; line breaks and an empty text are made visible."""
     shown = clean(text).replace("\r\n", "↵").replace("\n", "↵").replace("\r", "↵").replace("\t", " ")
     if len(shown) > longest:
         shown = shown[: longest - 1] + "…"
@@ -43,7 +43,7 @@ def markup(text: str, longest: int = LONGEST_NAME) -> str:
 
 
 def identifiers(flat: Flat) -> dict[str, str]:
-    """A DOT identifier for every node: its full name, quoted, with a number where cleaning made two alike."""
+    """A DOT identifier for every node: its full name, quoted, with a number if cleaning made two names equal."""
     found: dict[str, str] = {}
     taken: set[str] = set()
     for name in flat.nodes:
@@ -61,7 +61,7 @@ def small(text: str, colour: str = MUTED, size: int = 9) -> str:
 
 
 def node_label(entry: Entry, longest: float, scenario: int, note: str = "") -> str:
-    """Name; what it is and how large; time, bound and a bar as long as its share of the longest operation.
+    """Label of a node: name, type, dimensions, time, bound and a bar proportional to the longest operation.
 
     note: markup of a further line below the name
     """
@@ -91,7 +91,7 @@ def _bar(share: float, colour: str) -> str:
 
 
 def _what(op: Op, scenario: int) -> str:
-    """The operation's type and the dimensions that matter."""
+    """The operation's type and its dimensions, except _QUIET ones."""
     sizes = {name: number(value, scenario) for name, value in op.dims().items()}
     weights = getattr(op, "weights", None)
     if isinstance(op, Gemm):
@@ -131,13 +131,13 @@ def _type_name(op: Op) -> str:
 
 
 def part_text(parts: tuple[str, ...], shape: str) -> str:
-    """What an edge says: the part it takes, if not all, and the shape."""
+    """Label of an edge: the part of the value that it carries, if not all, and the shape."""
     names = " + ".join(markup(part) for part in parts)
     return f" <I>{names}</I> <BR/> {markup(shape)} " if parts else f"  {markup(shape)} "
 
 
 def tooltip(entry: Entry, scenario: int) -> str:
-    """All there is to know of a node, one fact per line, for pictures with hover."""
+    """All properties of a node, one per line, for pictures with tooltips."""
     op, work = entry.op, entry.op.work()
     lines = [entry.name, f"{type(op).__name__} ({op.op_type.name}), runs {entry.times} times"]
     lines += [f"{name} = {number(value, scenario):.12g}" for name, value in op.dims().items()]
@@ -155,7 +155,7 @@ def tooltip(entry: Entry, scenario: int) -> str:
 
 
 def group_label(group: Group) -> str:
-    """The head of a box: how often, what, and how long all turns take."""
+    """The heading of a box: number of iterations, name, and the time of all iterations."""
     parts = []
     if group.repeat is not None and group.repeat.times > 1:
         parts.append(f'<FONT POINT-SIZE="16"><B>{group.repeat.times} × </B></FONT>')
@@ -166,7 +166,10 @@ def group_label(group: Group) -> str:
 
 
 def header(flat: Flat, title: str, chips: Iterable[str] = ()) -> str:
-    """Title, latency and legend, above the picture. chips: cells before the usual ones of the legend"""
+    """Title, latency and legend, above the picture.
+
+    chips: legend cells in front of the usual ones
+    """
     lines = [f'<FONT POINT-SIZE="18"><B>{markup(title)}</B></FONT>'] if title else []
     if flat.latency_s is not None:
         lines.append(f'<FONT POINT-SIZE="12">{seconds_text(flat.latency_s)} along the critical path</FONT>')

@@ -1,4 +1,4 @@
-"""A graph as a picture sees it: repeats opened, nodes in nested groups, every edge with its shape."""
+"""A graph flattened for drawing: repeats expanded, nodes in nested groups, every edge with its shape."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from graphsim.ops import Collective, Op, PipelineStage, Repeat
 from graphsim.ops.structure import last_node
 
 _TURN = re.compile(r"(.+?\.(\d+))\.(?=.)", re.DOTALL)
-"""Prefix that `unroll` gives to the nodes of one turn of a repeat; turns share their operations, which are priced once,
-so that only names tell them apart."""
+"""Prefix that `unroll` gives to the nodes of one iteration of a repeat; iterations share their operations, which are
+priced once, so that only the names distinguish them."""
 
 
 BACKWARD = ".backward"
-"""How the backward pass of a repeat is called behind its name."""
+"""The suffix that names the backward pass of a repeat."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A box around nodes. repeat: the repetition it stands for, if it is one."""
+    """A box around nodes.
+
+    repeat: the Repeat that it represents, if any
+    """
 
     key: str
     label: str
@@ -33,10 +36,10 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A value that flows, or `stream` where one operation only waits for the other's end on the critical path.
+    """A value passed between operations, or with `stream` a wait on the critical path for the end of another operation.
 
-    shape: of the value; none where it has no elements, as where one operation only has to come before another
-    upwards: whether a picture that flows down draws it from below
+    shape: of the value; empty if it has no elements, as for a pure ordering dependency
+    upwards: whether the edge points upwards in a picture drawn from top to bottom
     """
 
     source: str
@@ -50,7 +53,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Flat:
-    """Nodes by full name with the groups around each, outermost first; edges; the critical path if there are times."""
+    """Nodes by full name with the groups around each, outermost first; edges; the critical path, if scheduled."""
 
     nodes: dict[str, Entry]
     groups: dict[str, tuple[Group, ...]]
@@ -61,9 +64,9 @@ class Flat:
 
 
 def flatten(graph: nx.DiGraph, scenario: int = 0) -> Flat:
-    """Open all repeats. Collectives over one device, which do nothing, are left out.
+    """The graph with all repeats expanded. Collectives over one device, which do nothing, are left out.
 
-    An annotated graph is scheduled first if it is not yet.
+    An annotated graph is scheduled first if it is not scheduled yet.
     """
     for name, data in graph.nodes(data=True):
         op_of(name, data)
@@ -85,7 +88,7 @@ def flatten(graph: nx.DiGraph, scenario: int = 0) -> Flat:
 
 
 def _on_path(edges: list[Edge], path: tuple[str, ...]) -> list[Edge]:
-    """The edges with the critical path marked, and what it waits for on streams added."""
+    """The edges with the critical path marked, and its waits on streams added as edges."""
     steps = set(zip(path, path[1:], strict=False))
     drawn = {(edge.source, edge.target) for edge in edges}
     marked = [Edge(e.source, e.target, e.parts, e.shape, critical=(e.source, e.target) in steps) for e in edges]
@@ -94,7 +97,7 @@ def _on_path(edges: list[Edge], path: tuple[str, ...]) -> list[Edge]:
 
 
 class _Opened:
-    """Collects nodes, groups and edges while repeats are opened."""
+    """Collects nodes, groups and edges while repeats are expanded."""
 
     def __init__(self, scenario: int) -> None:
         self.scenario = scenario
@@ -105,7 +108,7 @@ class _Opened:
     def open(
         self, graph: nx.DiGraph, prefix: str, around: tuple[Group, ...], times: int, rows: float = 0.0
     ) -> tuple[list[str], str]:
-        """Add a graph's nodes; returns where values enter it and which node is its result."""
+        """Add a graph's nodes; returns the nodes at which values enter and the node of its result."""
         ends: dict[str, str] = {}
         along = shapes(graph, self.scenario, rows)
         entries: list[str] = []
@@ -158,7 +161,7 @@ def _repeat_group(key: str, label: str, op: Repeat, latency: object, scenario: i
 
 
 def _named_groups(prefix: str, name: str, stage: PipelineStage | None) -> tuple[list[Group], str]:
-    """The pipeline stage and the turn of a repeat that a node of a flat graph belongs to, and the rest of its name."""
+    """Groups of a node of an unrolled graph (pipeline stage, iteration of a repeat), and the rest of its name."""
     groups = []
     if stage is not None and name.startswith(stage.prefix):
         key = prefix + stage.prefix

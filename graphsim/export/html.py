@@ -1,6 +1,6 @@
-"""One self-contained page about an estimate: no network, light and dark, narrow and wide.
+"""The report of an estimate as one self-contained page: no network access, light and dark themes, any width.
 
-Charts by Plotly (https://plotly.com/javascript), whose script comes with graphsim and is written into the page once.
+Charts use Plotly (https://plotly.com/javascript), whose script is part of graphsim and is embedded once per page.
 """
 
 from __future__ import annotations
@@ -47,13 +47,14 @@ def to_html(
 ) -> str:
     """The report of an estimate, a training step or a served run as one HTML page, also written to `path` if given.
 
-    For a table from `sweep` or `best`, the page lets its rows be sorted and filtered, see `graphsim.export.sweep_html`.
+    The page of a table from `sweep` or `best` can be sorted and filtered, see `graphsim.export.sweep_html`.
 
     It shows headline figures; base, dynamic and merged adapter side by side (the estimate's own adapter, or a common
     one); where time and memory go; a roofline with every operation; timelines; one layer to explore; and a table of all
     operations.
-    scenario: index of the scenario, where numbers are arrays
-    explore: whether an estimate's page also includes the page of `gs.explore`, which takes about as long again
+    path: the file to write, None for none
+    scenario: index of the scenario, if numbers are arrays
+    explore: whether an estimate's page also includes the page of `gs.explore`, which doubles the time to make it
     limits: ttft_s, tpot_s and e2e_s for the page of a served run, see `graphsim.export.serving_html`
     Raises ConfigError if there is no such scenario, or `path` is not writable.
     """
@@ -63,14 +64,14 @@ def to_html(
         return serving_html(estimate, path, **limits)
     if isinstance(estimate, pd.DataFrame):
         if limits:
-            raise ConfigError(f"{next(iter(limits))} is of served runs; a table's page has no limits")
+            raise ConfigError(f"{next(iter(limits))} applies to served runs; the page of a table has no limits")
         return sweep_html(estimate, path)
     require("to_html", estimate, Estimate, TrainEstimate)
     if limits:
-        raise ConfigError(f"{next(iter(limits))} is of served runs; an estimate's page has no limits")
+        raise ConfigError(f"{next(iter(limits))} applies to served runs; the page of an estimate has no limits")
     if isinstance(estimate, TrainEstimate):
         return training_html(estimate, path, scenario=scenario)
-    number(estimate.latency_s, scenario)  # says at once if there is no such scenario
+    number(estimate.latency_s, scenario)  # fails early if there is no such scenario
     compared = _compared(estimate, scenario)
     content = {
         "title": escaped(f"{estimate.model} on {estimate.hardware}"),
@@ -143,7 +144,7 @@ def _cards(estimate: Estimate, scenario: int) -> Iterable[str]:
 
 
 def _compared(estimate: Estimate, scenario: int) -> pd.DataFrame | None:
-    """Base, dynamic and merge; None where an adapter matches nothing or the estimate cannot be asked again."""
+    """Estimates of base, dynamic and merged adapter; None if an adapter matches nothing or they cannot be simulated."""
     inference, asked = estimate.inference, estimate.settings
     if inference is None:
         return None
@@ -188,7 +189,7 @@ def _comparison_section(estimate: Estimate, compared: pd.DataFrame) -> str:
 
 
 def _differ(estimate: Estimate) -> bool:
-    """Whether the requests differ in their adapters."""
+    """Whether requests have different adapters."""
     lora = estimate.settings["lora"]
     return bool(lora) and (np.max(lora["active_adapters"]) > 1 or np.min(lora["adapter_share"]) < 1)
 
@@ -250,5 +251,5 @@ def _cell(name: str, value: Any) -> str:
 
 
 def _notes(estimate: Estimate, scenario: int) -> str:
-    """The estimate's own notes, and where it falls as work grows."""
+    """The estimate's notes, and the kernel switches at which its time falls although work grows."""
     return listed("Notes", estimate.notes) + listed("Kernel switches", map(str, switches_of(estimate, scenario)))

@@ -1,4 +1,4 @@
-"""What all charts of the report share: a layout and text that stays text."""
+"""The layout and the escaping of text that all charts share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Figure = dict[str, Any]
 
 
 def layout_of(**more: Any) -> Figure:
-    """A chart's layout: room for axes, a legend above, no colours of its own."""
+    """A chart's layout: margins for the axes, a legend above, colours left to the page's theme."""
     base: Figure = {
         "margin": {"l": 64, "r": 16, "t": 8, "b": 44},
         "height": 320,
@@ -24,5 +24,5 @@ def layout_of(**more: Any) -> Figure:
 
 
 def safe(text: str) -> str:
-    """A text that Plotly shows as it is."""
+    """A text that Plotly shows unchanged, without interpreting markup."""
     return html.escape(clean(text), quote=False)

@@ -1,4 +1,4 @@
-"""The report's way to the page in which its deployment can be moved: carried in the report, opened by a button."""
+"""The explore page of a report's deployment, embedded in the report and opened by a button."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SECTION = """<section class="wide"><h2>What if?</h2>
 
 
 def explore_section(estimate: Estimate, scenario: int) -> str:
-    """Markup with the page of `gs.explore` for the estimate's device, degree and adapter; else why there is none."""
+    """Markup with the page of `gs.explore` for the estimate's device, degree and adapter, or why there is none."""
     inference = estimate.inference
     if inference is None or estimate.settings.get("speculation"):
         return ""

@@ -1,4 +1,4 @@
-"""The charts of the report as plain Plotly figures: data and layout, no colours of the page's theme."""
+"""The charts of the report as plain Plotly figures: data and layout, without colours of the page's theme."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DOWNWARDS = {"autorange": "reversed", "automargin": True}
 
 
 def figures_of(estimate: Estimate, compared: pd.DataFrame | None, scenario: int) -> dict[str, Figure]:
-    """All charts by the id of their place on the page."""
+    """All charts by the id of their element on the page."""
     found = {
         "chart-kinds": kinds(estimate, scenario),
         "chart-types": types(estimate, scenario),
@@ -42,7 +42,7 @@ def figures_of(estimate: Estimate, compared: pd.DataFrame | None, scenario: int)
 
 
 def comparison(compared: pd.DataFrame) -> Figure:
-    """Time to the first token and time of generation, one bar per strategy."""
+    """Stacked time to the first token and generation time, one bar per strategy."""
     names = list(compared.index)
     scale, unit = (1.0, "s") if number(compared.latency_s.max()) >= 1.0 else (1e3, "ms")
     parts = (
@@ -67,7 +67,7 @@ def comparison(compared: pd.DataFrame) -> Figure:
 
 
 def kinds(estimate: Estimate, scenario: int) -> Figure:
-    """Shares of the step's busy time by part of the layer, prompt and decode step."""
+    """Shares of busy time by kind of operation, one bar for the prompt step and one for the decode step."""
     phases = [("prefill", estimate.prefill), ("decode", estimate.decode)]
     sums = {label: seconds_by_kind(phase.graph, scenario) for label, phase in phases}
     data = []
@@ -81,7 +81,7 @@ def kinds(estimate: Estimate, scenario: int) -> Figure:
 
 
 def bar(name: str, y: list[str], x: list[float], colour: str, texts: list[str]) -> Figure:
-    """Horizontal bars of one colour with texts to hover over."""
+    """Horizontal bars of one colour with hover texts."""
     return {
         "type": "bar",
         "orientation": "h",
@@ -113,7 +113,7 @@ def types(estimate: Estimate, scenario: int) -> Figure:
 
 
 def roofline(estimate: Estimate, scenario: int) -> Figure:
-    """Every operation as a point under the device's roof, as large as its share of the step."""
+    """Roofline of the device with every operation as a point; its area is the share of the step's time."""
     data: list[Figure] = []
     for label, phase, symbol in (("prefill", estimate.prefill, "circle"), ("decode", estimate.decode, "diamond")):
         points = points_of(phase.graph, scenario)
@@ -140,7 +140,7 @@ def roofline(estimate: Estimate, scenario: int) -> Figure:
 
 
 def points_trace(name: str, members: list[Point], marker: Figure, texts: list[str]) -> Figure:
-    """Operations of a roofline that share a legend's entry."""
+    """Operations of a roofline that share a legend entry."""
     return {
         "type": "scatter",
         "mode": "markers",
@@ -154,7 +154,10 @@ def points_trace(name: str, members: list[Point], marker: Figure, texts: list[st
 
 
 def point_text(point: Point, whole: float, scenario: int) -> str:
-    """What is shown over an operation of a roofline. whole: seconds of the step"""
+    """Hover text of an operation of a roofline.
+
+    whole: seconds of the step
+    """
     share = 100 * point.latency_s * point.times / whole
     reached = (
         f"{point.intensity:.3g} flops per byte, {scaled(point.flops_per_s, 'flop/s')}"
@@ -177,7 +180,7 @@ def _roofs(estimate: Estimate, points: list[Figure], scenario: int) -> list[Figu
 
 
 def roofs(peaks: Mapping[str, float], memory: float, points: list[Figure]) -> list[Figure]:
-    """Roofs above some points, the highest peak's with the slope of the memory's bandwidth."""
+    """Roofs above some points; that of the highest peak includes the slope of the memory bandwidth."""
     widest = max((x for trace in points for x in trace["x"]), default=1.0)
     found = []
     for i, (name, peak) in enumerate(peaks.items()):
@@ -200,7 +203,7 @@ def roofs(peaks: Mapping[str, float], memory: float, points: list[Figure]) -> li
 
 
 def memory(estimate: Estimate, scenario: int) -> Figure:
-    """What lies in a device's memory, against its capacity."""
+    """Parts of a device's memory, with its capacity."""
     usage = estimate.memory
     data = []
     for name, colour in MEMORY_COLOURS.items():

@@ -1,4 +1,4 @@
-"""One layer of the model as an inline SVG: boxes with shapes, times and bounds; the page's script zooms and hovers."""
+"""One layer of the model as inline SVG: boxes with shapes, times and bounds; a script adds zoom and tooltips."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from graphsim.units import bytes_text, count_text, seconds_text
 
 HEIGHT, ROW = 54.0, 104.0
 EdgeLabel = tuple[str, tuple[str, ...], tuple[float, ...]]
-"""Source, parts and shape of what flows along an edge; each is labelled once."""
+"""Source, parts and shape of an edge's value; each combination is labelled once."""
 
 
 def layer_svg(graph: nx.DiGraph, scenario: int = 0, repeat: str | None = None) -> tuple[str, str]:
-    """A caption and the picture of a repeat: the one named, else that which decides most, or of the whole graph.
+    """Caption and picture of a repeat, or of the whole graph if it has no repeat.
 
-    The whole graph is drawn where nothing repeats. repeat: the name of a node of the graph
+    repeat: name of the repeat's node; None for the longest repeat on the critical path
     """
     flat = flatten(graph, scenario)
     group = _longest(flat) if repeat is None else _repeats(flat)[repeat]
@@ -41,7 +41,7 @@ def layer_svg(graph: nx.DiGraph, scenario: int = 0, repeat: str | None = None) -
     drawn = [_edge(edge, placed, flat, said) for edge in edges]
     parts = [path for path, _ in drawn]
     parts += [_node(flat.nodes[name], placed, longest, scenario) for name in names]
-    parts += [label for _, label in drawn]  # last, so that no curve crosses them
+    parts += [label for _, label in drawn]  # last, so that no curve covers them
     box = f"-20 0 {placed.width + 40:.0f} {placed.height:.0f}"
     caption = _caption(group)
     head = f'<svg class="layer" viewBox="{box}" data-box="{box}" role="group" aria-label="{_text(caption)}">'
@@ -53,7 +53,7 @@ def _repeats(flat: Flat) -> dict[str, Group]:
 
 
 def _longest(flat: Flat) -> Group | None:
-    """The repeat that takes longest of those on the critical path, or of all where none is."""
+    """The longest repeat on the critical path, or of all repeats if none is on it."""
     repeats = _repeats(flat)
     critical = {g.key for name in flat.path for g in flat.groups[name]}
     found = [group for key, group in repeats.items() if key in critical] or list(repeats.values())
@@ -88,7 +88,7 @@ def _text(text: str) -> str:
 
 
 def hover_lines(entry: Entry, scenario: int) -> list[str]:
-    """What is shown when the pointer rests on an operation."""
+    """Lines of an operation's tooltip."""
     op, work, data = entry.op, entry.op.work(), entry.data
     runs = f"once for each of {entry.times}" if op.once else f"runs {entry.times} times"
     lines = [f"{type(op).__name__} ({op.op_type.name}), {runs if entry.times > 1 else 'runs once'}"]
@@ -139,7 +139,7 @@ def _node(entry: Entry, placed: Placed, longest: float, scenario: int) -> str:
 
 
 def _edge(edge: Edge, placed: Placed, flat: Flat, said: set[EdgeLabel]) -> tuple[str, str]:
-    """The curve, and what is written beside it."""
+    """Markup of an edge's curve and of its label."""
     bends = placed.edges.get((edge.source, edge.target))
     classes = " ".join(
         name for name, holds in (
@@ -159,14 +159,14 @@ def _edge(edge: Edge, placed: Placed, flat: Flat, said: set[EdgeLabel]) -> tuple
     siblings = sum(source == edge.source for source, _ in placed.edges)
     earlier = sum(source == edge.source for source, _, _ in said)
     along = (0.7, 0.5, 0.86)[earlier % 3] if siblings > 1 else 0.34
-    left = (bends[1][0] < bends[0][0] - 20) if siblings > 1 else (bends[1][0] > bends[0][0] + 20)  # outside of the fan
+    left = (bends[1][0] < bends[0][0] - 20) if siblings > 1 else (bends[1][0] > bends[0][0] + 20)  # outer side
     label = "" if silent else _edge_label(edge, bends, along, left)
     said.add(value)
     return f'<path class="{classes}" d="{path}"/>', label
 
 
 def _edge_label(edge: Edge, bends: list[tuple[float, float]], t: float, left: bool) -> str:
-    """What flows, beside the edge at the part `t` of its first stretch."""
+    """The label of an edge's value, next to the edge at the fraction `t` of its first segment."""
     (x0, y0), (x1, y1) = bends[0], bends[1]
     x, y = x0 + (x1 - x0) * t * t * (3 - 2 * t), y0 + HEIGHT / 2 + (y1 - y0 - HEIGHT) * t
     text = (" + ".join(edge.parts) + ": " if edge.parts else "") + shape_text(edge.shape)

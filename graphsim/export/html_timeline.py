@@ -14,20 +14,22 @@ from graphsim.ops.kinds import Kind, kind_of
 from graphsim.units import seconds_text
 
 MOST_BARS = 4000
-"""Runs that a timeline shows; of longer steps, only the first turn of each repeat."""
+"""Largest number of runs that a timeline shows one by one; of longer steps, only the first iteration of each repeat."""
 
 PALE = 0.35
 """Opacity of runs off the critical path."""
 
 TURNS_IN_VIEW = 2
-"""Turns of the first repeat that a timeline shows before anyone zooms out."""
+"""Iterations of the first repeat in the initial view of a timeline."""
 
 
 def timeline(graph: nx.DiGraph, label: str, scenario: int) -> Figure:
-    """A step as it runs: one lane per stream, one bar per run, pale off the critical path. label: of the axis
+    """Timeline of a step: one lane per stream, one bar per run, pale off the critical path.
 
-    In view are the first turns, or all of a pipeline. Of very long steps, only the first turn of each repeat is shown
-    run by run.
+    The initial view has the first iterations, or all of a pipeline. Of steps with more than MOST_BARS runs, only the
+    first iteration of each repeat is shown run by run.
+    label: label of the time axis
+    scenario: index of the scenario, if numbers are arrays
     """
     runs = [turn for turn in runs_of(graph, scenario) if turn.latency_s > 0]
     many = len(runs) > MOST_BARS
@@ -40,7 +42,7 @@ def timeline(graph: nx.DiGraph, label: str, scenario: int) -> Figure:
     if many:
         data.append(_lane("further turns", "LINE", _further(runs)))
     streams = list(dict.fromkeys(turn.op.stream for turn in runs))
-    staged = any(turn.op.stage for turn in runs)  # a pipeline, whose stages only the whole step shows side by side
+    staged = any(turn.op.stage for turn in runs)  # a pipeline: only the whole step shows all stages
     axes = {
         "xaxis": {"title": {"text": f"{label}, ms"}} | ({} if staged else _view(turns)),
         "yaxis": {"categoryarray": streams[::-1], "categoryorder": "array", "automargin": True, "fixedrange": True},
@@ -80,14 +82,14 @@ def _lane(name: str, colour: str, bars: list[_Span]) -> Figure:
 
 
 def _view(turns: list[Turn]) -> Figure:
-    """The range in which the first turns of the first repeat lie."""
+    """The initial axis range, which covers the first iterations of the first repeat."""
     first = next((turn.turns[0][0] for turn in turns if turn.turns), None)
     shown = [t.finish_s for t in turns if t.turns and t.turns[0][0] == first and t.turns[0][1] < TURNS_IN_VIEW]
     return {"range": [0.0, max(shown) * 1e3]} if shown else {}
 
 
 def _further(runs: list[Turn]) -> list[_Span]:
-    """One bar per repeat and stream for all turns but the first."""
+    """One bar per repeat and stream for all iterations after the first."""
     found: dict[tuple[str, str], list[Turn]] = {}
     for run in runs:
         repeat = next((name for name, i in run.turns if i > 0), None)

@@ -1,6 +1,6 @@
-"""Places for the nodes of a small graph: layers top to bottom, few crossings, straight chains.
+"""Layout of a small graph: layers from top to bottom, few crossings, straight chains.
 
-Layers by longest path, crossings reduced by barycentres, long edges routed through place holders: Sugiyama, Tagawa and
+Layers by longest path, crossings reduced by barycentres, long edges routed through dummy nodes: Sugiyama, Tagawa and
 Toda, "Methods for Visual Understanding of Hierarchical System Structures", IEEE Trans. SMC 11(2), 1981.
 """
 
@@ -14,7 +14,7 @@ SWEEPS = 12
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Centres of nodes, the bends of each edge from source to target, and the size of it all."""
+    """Centres of nodes, the bends of each edge from source to target, and the total width and height."""
 
     nodes: dict[str, tuple[float, float]]
     edges: dict[tuple[str, str], list[tuple[float, float]]]
@@ -25,7 +25,7 @@ class Placed:
 def place(
     widths: Mapping[str, float], edges: Iterable[tuple[str, str]], *, row: float = 96.0, gap: float = 26.0
 ) -> Placed:
-    """Place nodes of given widths; `widths` is in launch order, so every edge leads from an earlier to a later node."""
+    """The layout of nodes of given widths in launch order, so that edges lead from earlier to later nodes."""
     links = list(dict.fromkeys(edges))
     ranks = _ranks(list(widths), links)
     sizes = dict(widths)
@@ -57,14 +57,14 @@ def _ranks(names: list[str], links: list[tuple[str, str]]) -> dict[str, int]:
         out[source].append(target)
     for name in names:
         ranks[name] = max((ranks[source] + 1 for source in into[name]), default=0)
-    for name in reversed(names):  # a source that only a later node needs stands right above it
+    for name in reversed(names):  # a source goes directly above its first user
         if not into[name] and out[name]:
             ranks[name] = min(ranks[target] for target in out[name]) - 1
     return ranks
 
 
 def _chain(link: tuple[str, str], ranks: dict[str, int], sizes: dict[str, float]) -> list[str]:
-    """The nodes that an edge passes: place holders are added where it crosses layers."""
+    """The nodes along an edge; a dummy node is added on each layer that it crosses."""
     source, target = link
     between = []
     for rank in range(ranks[source] + 1, ranks[target]):
@@ -82,7 +82,7 @@ def _neighbours(names: Iterable[str], pairs: Iterable[tuple[str, str]]) -> dict[
 
 
 def _order(rows: list[list[str]], above: dict[str, list[str]], below: dict[str, list[str]]) -> None:
-    """Sort each layer by the mean place of its neighbours, downwards and upwards in turn."""
+    """Sort each layer by the mean position of its neighbours, alternating downward and upward passes."""
     for sweep in range(SWEEPS):
         downwards = sweep % 2 == 0
         near = above if downwards else below
@@ -95,7 +95,7 @@ def _order(rows: list[list[str]], above: dict[str, list[str]], below: dict[str, 
 def _columns(
     rows: list[list[str]], sizes: dict[str, float], above: dict[str, list[str]], below: dict[str, list[str]], gap: float
 ) -> dict[str, float]:
-    """Pull each node towards its neighbours and push apart what overlaps."""
+    """Horizontal positions: move each node towards its neighbours, and separate overlapping nodes."""
     x: dict[str, float] = {}
     for row in rows:
         _apart(row, dict.fromkeys(row, 0.0), sizes, gap, x)
@@ -108,7 +108,7 @@ def _columns(
 
 
 def _apart(row: list[str], wanted: dict[str, float], sizes: dict[str, float], gap: float, x: dict[str, float]) -> None:
-    """The mean of packing from the left and packing from the right, so that nothing drifts."""
+    """The mean of packing from the left and packing from the right, which avoids drift to either side."""
 
     def pack(names: list[str], sign: float) -> dict[str, float]:
         found: dict[str, float] = {}

@@ -1,8 +1,8 @@
 """Any graph as node-link JSON and back: operations, annotations, arrays over scenarios, bodies of repeats.
 
-The layout is networkx's (`nx.node_link_graph(data, edges="edges")` reads it); a value that JSON does not know is an
+The format is networkx's (`nx.node_link_graph(data, edges="edges")` reads it); a value that JSON cannot represent is an
 object marked `$op`, `$enum`, `$format`, `$record`, `$array`, `$tuple`, `$float`, `$graph` or `$map`.
-Reading builds nothing but operations, records and enums that are already defined; it imports and runs nothing.
+Reading builds only operations, records and enums that are already defined; it imports and runs nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def to_json(graph: nx.DiGraph, path: str | Path | None = None) -> str:
     """The graph as JSON text, also written to `path` if given; `from_json` restores the same graph.
 
     numpy scalars become Python numbers, arrays keep their type. Raises GraphError naming the node for a value that
-    cannot be written or read back, ConfigError if `path` is not writable.
+    cannot be written and restored, ConfigError if `path` is not writable.
     """
     if not isinstance(graph, nx.DiGraph):
         require("to_json", graph, nx.DiGraph)
@@ -47,14 +47,14 @@ def to_json(graph: nx.DiGraph, path: str | Path | None = None) -> str:
 
 
 def from_json(source: str | Path | Mapping[str, Any]) -> nx.DiGraph:
-    """The graph that `to_json` wrote: from its text, a path to it, or the parsed mapping.
+    """The graph that `to_json` wrote: from its text, the path of its file, or the parsed mapping.
 
     Raises GraphError naming the place in the document, or the invalid node; ConfigError if the file cannot be read.
     """
     try:
         return require_readable(_graph(_document(source), "document"))
     except RecursionError:
-        raise GraphError("the document lies too deep in itself to be read") from None
+        raise GraphError("the document is nested too deeply to be read") from None
 
 
 def _document(source: str | Path | Mapping[str, Any]) -> Any:
@@ -65,7 +65,7 @@ def _document(source: str | Path | Mapping[str, Any]) -> Any:
     text = source if isinstance(source, str) and source.lstrip()[:1] == "{" else read_text(source)
     try:
         return json.loads(text)
-    except ValueError as error:  # also of numbers with more digits than Python reads
+    except ValueError as error:  # also raised for numbers with more digits than Python parses
         raise GraphError(f"the document is not JSON: {error}") from None
 
 
@@ -74,7 +74,7 @@ def graph_data(graph: nx.DiGraph) -> dict[str, Any]:
     nodes = []
     for name, data in require_readable(graph).nodes(data=True):
         if not isinstance(name, str):
-            raise GraphError(f"node {name!r} has no text for a name, so it cannot be written")
+            raise GraphError(f"node {name!r} has a name that is not a string, so it cannot be written")
         nodes.append({"id": name} | _attributes(data, f"node '{name}'", ("id",)))
     edges = [
         {"source": source, "target": target}
@@ -152,7 +152,7 @@ def _graph(data: Any, place: str) -> nx.DiGraph:
         where = f"{place}.nodes[{i}]"
         name = _name(node, "id", where)
         if name in graph:
-            raise GraphError(f"{where}: node '{name}' is there twice")
+            raise GraphError(f"{where}: node '{name}' appears twice")
         graph.add_node(name)
         graph.nodes[name].update(_read_attributes(node, where, ("id",)))
     for i, edge in enumerate(_part(data, "edges", list, place)):

@@ -1,4 +1,4 @@
-"""Matplotlib pictures of sweeps and many estimates (extra `plot`), drawn on given axes or on new ones."""
+"""Matplotlib plots of sweeps and of several estimates (extra `plot`), drawn on given axes or on new ones."""
 
 from __future__ import annotations
 
@@ -31,16 +31,20 @@ _SCALES = {
 
 
 _RESULTS = ("_s", "_j", "watts", "_bytes", "_per_gpu")
-"""Suffixes of the names of a sweep's figures; all other columns are choices."""
+"""Suffixes of the columns with a sweep's figures; all other columns are choices."""
 
 
 def plot_latency(
     frame: pd.DataFrame, *, y: str = "tpot_s", x: str = "batch", by: str | None = None, ax: Axes | None = None
 ) -> Axes:
-    """A figure of a sweep over the batch (or another column), one line per value of `by`.
+    """Plot a figure of a sweep over the batch (or another column), one line per value of `by`.
 
-    frame: a sweep's rows; rows without a figure (infeasible ones) are left out. x: a column of numbers above 0.
-    Raises ConfigError for a column that is not there, and where a line would have several values at one place.
+    frame: a sweep's rows; rows without the figure (infeasible ones) are left out
+    y: column of the figure
+    x: column of numbers above 0
+    by: column that distinguishes lines
+    ax: axes to draw on, None for new ones
+    Raises ConfigError for a missing column, and if a line would have several values at the same x.
     """
     _require(frame, [x, y, *([by] if by else [])])
     ax = ax or new_axes()
@@ -75,7 +79,8 @@ def overhead_frame(
 ) -> pd.DataFrame:
     """Overhead of a dynamic adapter over the base model for every rank and batch: columns rank, batch, overhead.
 
-    overhead: latency of the batch over the base model's, minus 1. engine: whose kernels apply the adapter.
+    overhead: latency of the batch over the base model's, minus 1
+    engine: engine whose kernels apply the adapter
     One call prices the whole grid. Raises as `simulate` does.
     """
     import pandas as pd
@@ -92,7 +97,7 @@ def overhead_frame(
 def plot_overhead(
     frame: pd.DataFrame, *, x: str = "batch", y: str = "rank", value: str = "overhead", ax: Axes | None = None
 ) -> Axes:
-    """A heat map of a figure over two columns, in percent; `overhead_frame` makes such a frame."""
+    """Plot a heat map of a figure over two columns, in percent; `overhead_frame` makes such a frame."""
     _require(frame, [x, y, value])
     ax = ax or new_axes()
     table = frame.pivot_table(index=y, columns=x, values=value, aggfunc="mean").sort_index(ascending=False)
@@ -111,9 +116,10 @@ def plot_overhead(
 
 
 def pareto_rows(low: Any, high: Any) -> np.ndarray:
-    """Which rows no other beats: none has less of `low` and no less of `high`, or the other way round.
+    """Mask of the Pareto-optimal rows, with `low` minimised and `high` maximised: no other row is better in one of them
+    and at least as good in the other.
 
-    Rows without finite figures are never among them.
+    Rows without finite figures are never Pareto-optimal.
     """
     low, high = np.asarray(low, dtype=float), np.asarray(high, dtype=float)
     finite = np.isfinite(low) & np.isfinite(high)
@@ -130,7 +136,7 @@ def pareto_rows(low: Any, high: Any) -> np.ndarray:
 def plot_pareto(
     frame: pd.DataFrame, *, x: str = "tpot_s", y: str = "tokens_per_s", by: str | None = None, ax: Axes | None = None
 ) -> Axes:
-    """All rows of a sweep by a figure to keep low and one to raise, with the front that nothing beats."""
+    """Scatter plot of a sweep's rows by a figure to minimise and one to maximise, with the Pareto front."""
     _require(frame, [x, y, *([by] if by else [])])
     ax = ax or new_axes()
     (fx, label_x), (fy, label_y) = _SCALES.get(x, (1.0, x)), _SCALES.get(y, (1.0, y))
@@ -146,7 +152,7 @@ def plot_pareto(
 
 
 def _require_single(group: pd.DataFrame, x: str, known: list[str]) -> None:
-    """A line has one value at each place; what differs otherwise is named."""
+    """Raise ConfigError if a line has several values at the same x, naming the column in which they differ."""
     twice = group[group[x] == group.loc[group[x].duplicated(), x].min()]
     if twice.empty:
         return

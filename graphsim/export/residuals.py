@@ -1,4 +1,4 @@
-"""Estimates over measurements, drawn over the size of the kernel (extra `plot`)."""
+"""Plot of the ratio of estimate to measurement over the size of the kernel (extra `plot`)."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 _WITHOUT = {"device": "without the device's own calibration", "generation": "without its generation's either"}
 
 _SHOWN = 4.0
-"""Times too fast or too slow at which the drawing ends."""
+"""Largest ratio, in either direction, that the axis shows."""
 
 _HEIGHT, _LEGEND = 2.3, 0.5
-"""Inches of a row of panels, and above all of them."""
+"""Inches of a row of panels, and of the legend above them."""
 
 
 def plot_residuals(found: pd.DataFrame) -> Figure:
-    """Predicted over measured latency, a panel per class of kernels and a line per device.
+    """Predicted over measured latency, one panel per class of kernels and one line per device.
 
-    found: rows of `residuals`, or of `unmeasured_residuals`, whose two parts stand side by side
-    Lines are medians of all kernels of a size (within a factor of two), the area around them holds eight in ten; the
-    grey band is what a device never measured should stay within. Raises ConfigError if there is nothing to draw, and if
+    found: rows of `residuals`, or of `unmeasured_residuals`, whose two parts are next to each other
+    Lines are medians of all kernels of a size (within a factor of two), the area around them covers 80 % of them; the
+    grey band is the limit for a device that was never measured. Raises ConfigError if there is nothing to draw, and if
     Matplotlib is not installed.
     """
     kernels = [name for name in LIMITS if name in set(found["kernels"])]
     if not kernels:
-        raise ConfigError(f"there are no residuals to draw; drawn are {', '.join(LIMITS)}")
+        raise ConfigError(f"there are no residuals to draw; residuals can be drawn for {', '.join(LIMITS)}")
     names = list(found["device"].unique())
     colours = dict(zip(names, LINES * ceil(len(names) / len(LINES)), strict=False))
     apart = list(found["without"].unique()) if "without" in found.columns else [""]

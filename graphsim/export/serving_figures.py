@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN, VIOLET = LINES[:4]
 PANEL, GAP = 112, 34
-"""Heights of a panel over time and of the room for its title, in pixels."""
+"""Height of a panel over time and of the space for its title, in pixels."""
 
 WORLDS_APART = 30.0
 MOST_WORST = 15
@@ -33,7 +33,7 @@ MOST_CLASSES = 6
 
 
 def figures_of(service: ServedRun, limits: Sequence[Limits]) -> dict[str, Figure]:
-    """All charts by the id of their place on the page."""
+    """All charts by the id of their element on the page."""
     found = {"chart-clock": along_the_clock(service, limits)}
     for name, label in (("ttft_s", "time to first token"), ("tpot_s", "time per token"), ("e2e_s", "end to end")):
         found[f"chart-{name}"] = distribution(service, name, label, limits)
@@ -45,7 +45,13 @@ def figures_of(service: ServedRun, limits: Sequence[Limits]) -> dict[str, Figure
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """A chart over time. title: markup; limit: a dashed line; wide: on a logarithmic axis if need be."""
+    """A chart over time.
+
+    title: markup
+    traces: Plotly traces
+    limit: height of a dashed line, None for none
+    wide: whether the axis is logarithmic if values differ by orders of magnitude
+    """
 
     title: str
     traces: list[Figure]
@@ -54,17 +60,17 @@ class Panel:
 
     @property
     def values(self) -> list[float]:
-        """All that is drawn."""
+        """All values of the chart."""
         return [value for trace in self.traces for value in trace["y"] if value is not None]
 
     @property
     def near(self) -> bool:
-        """Whether the limit comes into the picture."""
+        """Whether the limit is close enough to the values to be drawn."""
         return self.limit is not None and (self.wide or self.limit <= 2.0 * max(self.values, default=0.0))
 
 
 def along_the_clock(service: ServedRun, limits: Sequence[Limits]) -> Figure:
-    """Arrivals, queue, batch, KV cache, slots and TTFT below each other, over one axis of time."""
+    """Arrivals, queue, batch, KV cache, slots and TTFT below each other, on a shared time axis."""
     series, rules = series_of(service), service.rules
     scale, unit = _clock(service.duration_s)
     if len(series.engines) > 1:
@@ -103,7 +109,7 @@ def along_the_clock(service: ServedRun, limits: Sequence[Limits]) -> Figure:
 
 
 def _of_replicas(series: Series, service: ServedRun) -> list[Panel]:
-    """Arrivals, and a line for each replica of its queue, batch, cache and adapters."""
+    """Panels of arrivals, and of the queue, batch, cache and adapters with one line per replica."""
     rules = service.rules
     panels = [
         Panel(
@@ -142,7 +148,7 @@ def _word(text: str, colour: str) -> str:
 
 
 def _clock(end_s: float) -> tuple[float, str]:
-    """How a clock is best written: its factor and its unit."""
+    """Factor and unit of a time axis that ends at `end_s` seconds."""
     for least, factor, unit in ((3 * 3600.0, 3600.0, "h"), (600.0, 60.0, "min"), (1.0, 1.0, "s")):
         if end_s >= least:
             return 1.0 / factor, unit
@@ -160,12 +166,12 @@ def _area(means: Floats, peaks: Floats, colour: str) -> list[Figure]:
 
 
 def _rounded(values: Any) -> list[float | None]:
-    """Four digits, which a picture shows; None where there is nothing."""
+    """Values rounded to four digits, enough for a picture; None for a missing one."""
     return [float(f"{value:.4g}") if np.isfinite(value) else None for value in values]
 
 
 def _stacked(panels: Sequence[Panel], series: Series, scale: float, title: str) -> Figure:
-    """Panels of one width below each other; dashed lines where a quantity has its limit, if it comes near it."""
+    """Panels of equal width below each other, with a dashed line at the limit of a quantity that comes near it."""
     height = len(panels) * (PANEL + GAP)
     layout = layout_of(height=height + 60, showlegend=False, hovermode="x unified", hoversubplots="axis")
     layout["margin"] = layout["margin"] | {"t": 4, "b": 50, "l": 58}
@@ -192,7 +198,7 @@ def _stacked(panels: Sequence[Panel], series: Series, scale: float, title: str) 
 
 
 def _height_axis(panel: Panel) -> Figure:
-    """An axis from 0 to a little above all values; logarithmic where they differ by orders of magnitude."""
+    """A vertical axis from 0 to slightly above all values, or logarithmic if they differ by orders of magnitude."""
     above = [value for value in panel.values if value > 0]
     if panel.wide and above and max(above) > WORLDS_APART * min(above):
         axis = log_axis("", [*above, panel.limit])
@@ -203,7 +209,7 @@ def _height_axis(panel: Panel) -> Figure:
 
 
 def distribution(service: ServedRun, name: str, label: str, limits: Sequence[Limits]) -> Figure:
-    """Share of answered requests that are faster, a line per class, against their limits."""
+    """Cumulative distribution of a latency over answered requests, one line per class, with the limits."""
     values, group = getattr(service.latencies, name), service.table.group
     kept = service.latencies.done & np.isfinite(values)
     classes = [(i, one.name) for i, one in enumerate(service.classes)] if len(service.classes) > 1 else []
@@ -239,7 +245,7 @@ def distribution(service: ServedRun, name: str, label: str, limits: Sequence[Lim
 
 
 def log_axis(title: str, values: Iterable[float | None]) -> Figure:
-    """A logarithmic axis on which all these lie, with numbers that people read."""
+    """A logarithmic axis that covers all values, with plain numbers as tick labels."""
     axis: Figure = {"type": "log", "title": {"text": title}}
     low, high, ticks = log_ticks(values)
     if len(ticks) < 2:
@@ -248,7 +254,7 @@ def log_axis(title: str, values: Iterable[float | None]) -> Figure:
 
 
 def _limit_line(at: float, text: str, colour: str, axis: Figure) -> Figure:
-    """An upright dashed line, its label on the side where there is room."""
+    """A vertical dashed line with its label on the side that has more space."""
     low, high = axis.get("range", (0.0, 1.0))
     side = "right" if np.log10(at) > low + 0.6 * (high - low) else "left"
     look = {"textangle": 0, "textposition": "start", "xanchor": side, "font": {"size": 11, "color": "INK"}}
@@ -266,14 +272,14 @@ def _limit_line(at: float, text: str, colour: str, axis: Figure) -> Figure:
 
 
 def worst_first(adapters: pd.DataFrame) -> pd.DataFrame:
-    """Adapters that were asked for, those that suffered the most first: never answered, then by p99 of TTFT."""
+    """Requested adapters, the slowest first: those without an answer, then by p99 of TTFT."""
     asked = adapters[(adapters.requests > 0) & (adapters.adapter != BASE_NAME)]
     order = asked.p99_ttft_s.fillna(inf)
     return asked.assign(order=order).sort_values(["order", "longest_wait_s"], ascending=False).drop(columns="order")
 
 
 def popularity(frame: pd.DataFrame, limits: Sequence[Limits]) -> Figure:
-    """Each adapter by how often it was asked for and how long its requests waited for their first token."""
+    """Scatter chart of adapters by number of requests and time to first token."""
     ttft = min((one.ttft_s for one in limits), default=inf)
     data = []
     for label, name, colour in (("median", "p50_ttft_s", BLUE), ("p99", "p99_ttft_s", CRITICAL)):
@@ -304,7 +310,7 @@ def popularity(frame: pd.DataFrame, limits: Sequence[Limits]) -> Figure:
 
 
 def worst(frame: pd.DataFrame) -> Figure:
-    """The adapters with the longest p99 of TTFT, with their medians."""
+    """Bars of the adapters with the longest p99 of TTFT, with their medians."""
     shown = frame.head(MOST_WORST).iloc[::-1]
     names = [safe(str(name)) for name in shown.adapter]
     short = [name if len(name) <= 24 else f"{name[:23]}…" for name in names]

@@ -1,4 +1,4 @@
-"""Matplotlib pictures of served runs (extra `plot`), drawn on given axes or on new ones."""
+"""Matplotlib plots of served runs (extra `plot`), drawn on given axes or on new ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LATENCIES = {"ttft_s": "time to first token", "tpot_s": "time per token", "e2e_s
 
 
 def plot_service(service: ServedRun) -> Figure:
-    """Requests, queue, batch and KV cache over time, and how latencies are distributed."""
+    """A figure of requests, queue, batch and KV cache over time, and of the distributions of latencies."""
     figure, axes = subplots(2, (11.0, 9.0), rows=4)
     series = series_of(service)
     left = axes[:, 0]
@@ -66,7 +66,7 @@ def _share(ax: Axes, series: Series, means: Any, peaks: Any, colour: str, label:
 
 
 def plot_queue(service: ServedRun, *, ax: Axes | None = None, series: Series | None = None) -> Axes:
-    """Requests that wait, over time."""
+    """Plot the number of waiting requests over time."""
     ax, series = ax or new_axes(), series or series_of(service)
     _share(ax, series, series.waiting, series.waiting_peak, LINES[0], "requests in the queue")
     ax.set_xlabel("simulated time, s")
@@ -81,10 +81,13 @@ def plot_distribution(
     limit_s: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Share of answered requests that are faster, a line a run, against the limit.
+    """Plot the cumulative distribution of a latency over answered requests, one line per run, with the limit.
 
-    name: `ttft_s`, `tpot_s` or `e2e_s`; labels: of the runs; limit_s: in place of the tightest of the runs' classes
-    Raises ConfigError for another name, or labels that are not as many as the runs.
+    name: `ttft_s`, `tpot_s` or `e2e_s`
+    labels: one per run
+    limit_s: limit in seconds, in place of the tightest of the runs' classes
+    ax: axes to draw on, None for new ones
+    Raises ConfigError for another name, or if the numbers of labels and runs differ.
     """
     if name not in LATENCIES:
         raise ConfigError(f"name = {name!r} is not allowed; {choices_text(name, LATENCIES)}")
@@ -111,7 +114,7 @@ def plot_distribution(
 
 
 def _log(ax: Axes, which: str, values: Iterable[float]) -> None:
-    """Make the x or y axis logarithmic, with plain numbers, so that all values lie on it."""
+    """Make the x or y axis logarithmic, with plain numbers as labels and a range that covers all values."""
     low, high, ticks = log_ticks(values)
     if high <= low:
         return
@@ -129,7 +132,7 @@ def _tightest(limits: Sequence[Limits], name: str) -> float:
 
 
 def plot_waits(service: ServedRun, *, ax: Axes | None = None) -> Axes:
-    """Each adapter by how often it was asked for, and the median and p99 of its time to first token."""
+    """Plot the median and p99 of each adapter's time to first token over its number of requests."""
     ax = ax or new_axes()
     frame = service.adapters
     if service.adapter_names:

@@ -1,4 +1,4 @@
-"""A served run in equal spans of time: what the page and the plots draw over time."""
+"""Time series of a served run in equal spans, for the page and the plots."""
 
 from __future__ import annotations
 
@@ -36,12 +36,17 @@ class EngineSeries:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Series:
-    """Values of each span; `_peak` is the largest of a step in it, the others are rates and means. Of several engines
-    these are sums, of the cache the mean, and the peak is the fullest engine's.
+    """Values of each span: `_peak` is the maximum over steps in it, the others are rates and means.
 
-    at_s: middles of the spans; sent, answered: requests per second; tokens_per_s: of answers; kv: percent of the
-    cache; loads: seconds of adapter loads and switches per second; ttft_median_s, ttft_p99_s: of requests sent in it
-    engines: each engine's own
+    Of several engines these are sums, except that `kv` is the mean and a peak is that of the fullest engine.
+    at_s: middles of the spans, in seconds
+    width_s: length of a span, in seconds
+    sent, answered: requests per second
+    tokens_per_s: generated tokens per second
+    kv: used percent of the KV cache
+    loads: seconds of adapter loads and switches per second
+    ttft_median_s, ttft_p99_s: of requests sent in the span, in seconds
+    engines: the series of each engine
     """
 
     at_s: Floats
@@ -64,7 +69,7 @@ class Series:
 
 
 def series_of(service: ServedRun, most: int | None = None) -> Series:
-    """The run in at most so many spans; by default in so many that each sees some requests."""
+    """The run in `most` spans; by default 40 to 240, about one per ten requests."""
     edges = bins(service.duration_s, int(np.clip(len(service.table) / 10, 40, 240)) if most is None else most)
     width, log, done = float(edges[1] - edges[0]), service.log, service.latencies.done
     each = tuple(_engine(engine, edges) for engine in service.engines)
@@ -106,9 +111,9 @@ def _engine(engine: ServedRun, edges: Floats) -> EngineSeries:
 
 
 def log_ticks(values: Iterable[float | None]) -> tuple[float, float, list[float]]:
-    """Ends in decades of a logarithmic axis on which all these lie, and ticks on it: 1, 2, 5, or decades of a long one.
+    """Ends (as powers of ten) of a logarithmic axis that covers all values, and its ticks: 1, 2, 5, or only decades.
 
-    What is not above 0 is left out; the ends are alike where nothing is left.
+    Values that are not above 0 are left out; both ends are equal if none is left.
     """
     found = [value for value in values if value is not None and 0 < value < inf]
     if not found:

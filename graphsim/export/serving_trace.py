@@ -1,6 +1,6 @@
 """The timeline of a served run for Perfetto (https://ui.perfetto.dev) and chrome://tracing.
 
-The format is that of `graphsim.export.trace`, with counters `C` and instants `i` besides.
+The format is that of `graphsim.export.trace`, with counters `C` and instants `i` in addition.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from graphsim.serving.served_run import ServedRun
 
 ENGINE, REQUESTS = 1, 2
-"""Processes: what the engine does, and what each request waits for."""
+"""Processes of the trace: the engine's work, and the requests with their waits."""
 PROCESSES = 2
-"""Of each engine."""
+"""Number of processes of each engine."""
 
 STEPS, COUNTS = 1, 0
 _COLOURS = {
@@ -45,12 +45,16 @@ def serving_trace(
     end_s: float | None = None,
     requests: bool = True,
 ) -> dict[str, Any]:
-    """A run as a trace document, also written to `path` if given; all of it, or what touches a span of its clock.
+    """A run as a trace document, also written to `path` if given; all of it, or the events that overlap a time span.
 
     The engine's steps (runs of identical steps are one slice), adapter loads, switches of merged weights and
     preemptions; queue, batch, KV cache and adapters of the batch as counters; and, if `requests`, each request with
-    its wait, its prompt and its generation, in as many lanes as were in flight at once. Of a fleet each replica has
-    its own. Raises ConfigError for a span that is none, and if `path` is not writable.
+    its wait, its prompt and its generation, in one lane per request in flight. Each replica of a fleet has its own
+    processes.
+    path: the file to write, None for none
+    start_s, end_s: the span, in seconds of the run's clock
+    requests: whether requests are included
+    Raises ConfigError for an empty or invalid span, and if `path` is not writable.
     """
     first = float(checked_number("start_s", start_s, 0.0, whole=False, one=True))
     last = inf if end_s is None else float(checked_number("end_s", end_s, 0.0, whole=False, one=True))
@@ -75,13 +79,16 @@ def serving_trace(
 
 
 def _of_engine(engine: ServedRun, rows: Sequence[int], span: tuple[float, float], *, requests: bool) -> list[Event]:
-    """What one engine does. rows: numbers of its requests"""
+    """Events of one engine.
+
+    rows: indices of its requests
+    """
     own = [*_steps(engine, span), *_loads(engine, span), *_counters(engine, span), *_preemptions(engine, rows, span)]
     return own + (list(_requests(engine, rows, span)) if requests else [])
 
 
 def _shifted(events: Iterable[Event], engine: int) -> list[Event]:
-    """Events in the processes of one of several engines, which are in the order of their numbers."""
+    """Events moved to the processes of an engine, which are numbered in the order of the engines."""
     found = [event | {"pid": event["pid"] + engine * PROCESSES} for event in events]
     return [
         event | {"args": {"sort_index": event["pid"]}} if event["name"] == "process_sort_index" else event
@@ -92,14 +99,14 @@ def _shifted(events: Iterable[Event], engine: int) -> list[Event]:
 def _slice(
     place: tuple[int, int], name: str, start_s: float, end_s: float, kind: str, args: dict[str, Any] | None = None
 ) -> Event:
-    """A slice; times are whole nanoseconds, so that neighbours meet."""
+    """A slice; times are rounded to nanoseconds, so that adjacent slices have no gap."""
     start, end = round(start_s * 1e9), round(end_s * 1e9)
     event = {"name": name, "ph": "X", "ts": start / 1e3, "dur": (end - start) / 1e3, "pid": place[0], "tid": place[1]}
     return event | {"cat": kind, "cname": _COLOURS[kind]} | ({"args": plain(args)} if args else {})
 
 
 def _within(start: Any, end: Any, span: tuple[float, float]) -> Any:
-    """Numbers of what touches a span."""
+    """Indices of the intervals that overlap a span."""
     return np.flatnonzero((start <= span[1]) & (end >= span[0]))
 
 
@@ -132,7 +139,7 @@ def _loads(service: ServedRun, span: tuple[float, float]) -> Iterator[Event]:
 
 
 def _lanes(rows: Sequence[tuple[Any, ...]]) -> list[int]:
-    """For each row of (anything, start, seconds, …), in time, the lowest lane that is free."""
+    """The lowest free lane of each row of (anything, start, seconds, …), in order of time."""
     free: list[int] = []
     busy: list[tuple[float, int]] = []
     found, made = [], 0
@@ -149,7 +156,7 @@ def _lanes(rows: Sequence[tuple[Any, ...]]) -> list[int]:
 
 
 def _counters(service: ServedRun, span: tuple[float, float]) -> Iterator[Event]:
-    """At each change, and 0 where the engine runs dry."""
+    """Counter events at each change, and 0 when the engine becomes idle."""
     columns = service.over_time.columns
     start, ends = columns["start_s"], columns["start_s"] + columns["seconds"]
     kv = 100.0 * columns["kv_blocks"] / max(service.rules.kv_blocks, 1)
@@ -203,7 +210,7 @@ def _requests(service: ServedRun, numbers: Sequence[int], span: tuple[float, flo
 
 
 def _names(events: Sequence[Event], whose: str) -> Iterator[Event]:
-    """What processes and tracks of one engine are called and how they are ordered."""
+    """Events that name and order the processes and tracks of one engine."""
     tracks = sorted({(event["pid"], event["tid"]) for event in events if event["ph"] != "C"} | {(ENGINE, STEPS)})
     for pid, name in ((ENGINE, "engine"), (REQUESTS, "requests")):
         if any(track[0] == pid for track in tracks):

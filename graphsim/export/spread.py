@@ -1,4 +1,4 @@
-"""An annotated graph with every turn of every repeat spelled out and placed in time, for timelines and replays."""
+"""An annotated graph with every iteration of every repeat unrolled and scheduled, for timelines and replays."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from graphsim.ops.structure import last_node
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Turn:
-    """One run of one operation of one scenario.
+    """One run of one operation in one scenario.
 
-    label: the node's own name; turns: (repeat, turn) from the outside in, `repeat` with its full name
-    inputs: names of the runs whose results it takes
+    label: the node's own name
+    turns: (full name of the repeat, iteration) of each enclosing repeat, outermost first
+    inputs: names of the runs whose results it uses
     """
 
     name: str
@@ -45,9 +46,10 @@ class _Origin:
 
 
 def runs_of(graph: nx.DiGraph, scenario: int = 0) -> list[Turn]:
-    """Every steady run in launch order, with exact times of one scenario; one-time nodes are left out.
+    """All runs of a step in launch order, with exact times of one scenario; one-time nodes are left out.
 
-    graph: annotated. Raises GraphError where a node has no latency, and where there are too many runs to list.
+    graph: an annotated graph
+    Raises GraphError if a node has no latency, or if there are too many runs to list.
     """
     require_spelled_out(graph)
     spread, origins = _spread(graph)

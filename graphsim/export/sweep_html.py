@@ -1,6 +1,6 @@
-"""A table of scenarios as one self-contained page: to sort and filter, with the front of two figures to hover over.
+"""A table of scenarios as one self-contained page that sorts and filters, with a Pareto front of two figures.
 
-Of `best`, the winner's explanation stands above it, from the same deployment simulated again.
+For a table from `best`, the page begins with an explanation of the winner, which is simulated again.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_ROWS = 20_000
-"""Rows that a browser sorts and draws without a pause."""
+"""Largest number of rows, which a browser still sorts and draws without delay."""
 
 _AXES = (("latency_s", "tokens_per_s_per_gpu"), ("tpot_s", "tokens_per_s"), ("step_s", "tokens_per_s"))
-"""Figures that the front is drawn of at first, where the table has both."""
+"""Figures of the initial Pareto front: the first pair of which the table has both."""
 
 
 def sweep_html(frame: pd.DataFrame, path: str | Path | None = None) -> str:
-    """The page of a table as `gs.sweep` and `gs.best` give it, also written to `path` if given.
+    """The page of a table from `gs.sweep` or `gs.best`, also written to `path` if given.
 
     Raises ConfigError for an empty table or one of more than MOST_ROWS rows, and where `path` is not writable.
     """
     if not 0 < len(frame) <= MOST_ROWS:
         raise ConfigError(
-            f"to_html takes a table of 1 to {MOST_ROWS:,} rows, found {len(frame):,}; choose some of them first, as "
-            "by graphsim.sweeps.best.pareto"
+            f"to_html takes a table of 1 to {MOST_ROWS:,} rows, found {len(frame):,}; select some of them first, "
+            "for example with graphsim.sweeps.best.pareto"
         )
     kinds = {str(name): _kind(str(name), frame[name]) for name in frame.columns}
     found = {
@@ -67,7 +67,7 @@ def _title(frame: pd.DataFrame) -> str:
 
 
 def _kind(name: str, column: pd.Series[Any]) -> str:
-    """How a column's values are shown: as seconds, bytes, watts, other numbers or texts."""
+    """The display format of a column: seconds, bytes, watts, other numbers or text."""
     if column.dtype.kind not in "iuf":
         return "text"
     for ending in ("_s", "_bytes", "_j", "watts"):
@@ -83,7 +83,7 @@ def _axes(kinds: Mapping[str, str]) -> list[str]:
 
 
 def _rows(frame: pd.DataFrame) -> list[list[Any]]:
-    """The values of each row; None for what is no finite number."""
+    """The values of each row; None for numbers that are not finite."""
     columns = [[_plain(value) for value in frame[name].tolist()] for name in frame.columns]
     return [list(row) for row in zip(*columns, strict=True)]
 
@@ -95,7 +95,7 @@ def _plain(value: Any) -> Any:
 
 
 def _winner(frame: pd.DataFrame) -> str:
-    """Why the first row of `best` takes what it takes; a sentence where it cannot be simulated again."""
+    """Explanation of the first row of `best`, or a sentence with the reason if it cannot be simulated again."""
     if "tied" not in frame:
         return ""
     row = {str(name): value for name, value in frame.iloc[0].items()}
@@ -116,7 +116,7 @@ def _winner(frame: pd.DataFrame) -> str:
 
 
 def _again(row: Mapping[str, Any]) -> Estimate:
-    """The estimate of a row. Raises ConfigError where the table does not say all that it took."""
+    """The estimate of a row. Raises ConfigError if the table does not state all its arguments."""
     missing = [name for name in ("model", "hardware", *REQUESTS) if name not in row]
     if missing:
         raise ConfigError(f"the table has no column {missing[0]}")
@@ -126,12 +126,14 @@ def _again(row: Mapping[str, Any]) -> Estimate:
     estimate = simulate(inference.deployment, **requests)
     for name in ("ttft_s", "tpot_s"):
         if not math.isclose(float(getattr(estimate, name)), float(row[name]), rel_tol=1e-6):
-            raise ConfigError("the table does not say all that its rows were asked with, such as passes or own files")
+            raise ConfigError(
+                "the table does not record everything its rows were simulated with, such as passes or custom files"
+            )
     return estimate
 
 
 def _chosen(name: str, value: Any) -> Any:
-    """A choice as a sweep takes it, from its label in the table."""
+    """The value that a sweep takes for a choice, from its label in the table."""
     if value is None or isinstance(value, float) and math.isnan(value):
         return None
     return value.split("+") if name == "targets" and isinstance(value, str) else value

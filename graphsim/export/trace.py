@@ -1,8 +1,9 @@
 """A timeline for Perfetto (https://ui.perfetto.dev) and chrome://tracing.
 
-The format: "Trace Event Format", Google, 2016, https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU:
-complete events `X`, metadata `M`, flows `s` and `f`; times in microseconds. Colour names: catapult's
-tracing/base/color_scheme.html (Perfetto colours by name instead).
+The format: "Trace Event Format", Google, 2016,
+https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU: complete events `X`, metadata `M`,
+flows `s` and `f`; times in microseconds. Colour names: catapult's tracing/base/color_scheme.html (Perfetto colours by
+name instead).
 """
 
 from __future__ import annotations
@@ -62,15 +63,16 @@ def to_trace(
     each stage does with every micro-batch comes first. An estimate is shown as the prompt step, followed by one decode
     step at the mean context. There is one process per pipeline stage (devices of a tensor-parallel group do the same at
     the same time), one track per stream, and a separate process for one-time work.
+    path: the file to write, None for none
     expand: show every iteration of a repeat in full, rather than the first in full and the others as one slice
-    scenario: index of the scenario, where numbers are arrays
+    scenario: index of the scenario, if numbers are arrays
     span: start_s, end_s and requests of a served run, see `graphsim.export.serving_trace`
     Raises ConfigError if there is no such scenario or `path` is not writable.
     """
     if isinstance(estimate, ServedRun):
         return serving_trace(estimate, path, **span)
     if span:
-        raise ConfigError(f"{next(iter(span))} is of served runs; an estimate's timeline is always whole")
+        raise ConfigError(f"{next(iter(span))} applies to served runs; the timeline of an estimate is always complete")
     require("to_trace", estimate, Estimate, PhaseEstimate, TrainEstimate)
     graphs = _graphs(estimate)
     trace = _Trace(expand, scenario)
@@ -88,11 +90,11 @@ def to_trace(
 
 
 def _graphs(estimate: Estimate | PhaseEstimate | TrainEstimate) -> list[tuple[str, nx.DiGraph]]:
-    """The steps to be shown, one after another, by name."""
+    """The graphs of the steps to show, in order, by name."""
     if isinstance(estimate, TrainEstimate):
         whole = [] if estimate.slots is None else [("pipeline", estimate.pipeline)]
         return [*whole, ("training", estimate.graph)]
-    if isinstance(estimate, PhaseEstimate):  # of any graph
+    if isinstance(estimate, PhaseEstimate):  # any graph
         return [(estimate.name, schedule(require_sound(estimate.build())))]
     return [(phase.name, phase.graph) for phase in (estimate.prefill, estimate.decode)]
 
@@ -115,7 +117,7 @@ def _summary(estimate: Estimate | PhaseEstimate | TrainEstimate, scenario: int) 
 
 @dataclass(slots=True)
 class _Trace:
-    """Events as they are found, and the processes and tracks that they need. Times are whole nanoseconds inside."""
+    """Collects events, and the processes and tracks that they use. Times are kept in nanoseconds, as integers."""
 
     expand: bool
     scenario: int
@@ -125,7 +127,7 @@ class _Trace:
     flows: int = 0
 
     def phase(self, name: str, graph: nx.DiGraph) -> None:
-        """Add a step behind what is there."""
+        """Append a step."""
         turns = runs_of(graph, self.scenario)
         end_ns = max((round(turn.finish_s * 1e9) for turn in turns), default=0)
         for process in dict.fromkeys(_place(turn.op)[0] for turn in turns):
@@ -147,7 +149,7 @@ class _Trace:
         self.offset_ns += end_ns
 
     def one_time(self, graph: nx.DiGraph) -> None:
-        """Add work that is done once, one after another from time zero."""
+        """Add one-time operations, one after another from time zero."""
         at = 0
         for entry in entries(graph):
             if entry.op.once and "latency_s" in entry.data:
@@ -158,7 +160,7 @@ class _Trace:
                 at = end
 
     def names(self) -> Iterator[Event]:
-        """What processes and tracks are called and how they are ordered."""
+        """Events that name and order processes and tracks."""
         for (process, stream), (pid, tid) in self.tracks.items():
             if tid == 1:
                 yield meta("process_name", pid, 0, {"name": process})
@@ -196,7 +198,7 @@ class _Trace:
         return {"cat": kind.value, "cname": _COLOURS[kind], "args": plain(args)}
 
     def _count(self, value: Num) -> float:
-        """A quantity, whole where it is."""
+        """A quantity, as an integer if it is one."""
         found = number(value, self.scenario)
         return int(found) if found.is_integer() else found
 
@@ -232,7 +234,7 @@ def _span(turn: Turn) -> tuple[int, int]:
 
 
 def _fold(turn: Turn) -> str | None:
-    """The repeat whose later turns a run belongs to."""
+    """The repeat whose second or later iteration a run belongs to."""
     return next((repeat for repeat, i in turn.turns if i > 0), None)
 
 

@@ -1,4 +1,4 @@
-"""Events of the Trace Event Format that all timelines share; see `graphsim.export.trace`."""
+"""Events of the Trace Event Format used by all timelines; see `graphsim.export.trace`."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ def meta(name: str, pid: int, tid: int, args: dict[str, Any]) -> Event:
 
 
 def order(event: Event) -> tuple[float, float]:
-    """Events by time; what holds others comes before them."""
+    """Sort key of events: by time, enclosing slices before enclosed ones."""
     return event["ts"], -event.get("dur", 0.0)

@@ -1,4 +1,4 @@
-"""Forward and backward of one layer as GraphViz DOT: frozen, trained and kept told apart by colour and by shape."""
+"""Forward and backward pass of a layer as GraphViz DOT: frozen, trained and saved values differ in colour and shape."""
 
 from __future__ import annotations
 
@@ -27,14 +27,16 @@ _FILL_KEPT, _FILL_GRADIENT = "#fef9c3", "#bbf7d0"
 def training_dot(
     estimate: TrainEstimate | nx.DiGraph, path: str | Path | None = None, *, title: str = "", scenario: int = 0
 ) -> str:
-    """DOT text of forward and backward of one layer of a step, also written to `path` if given.
+    """DOT text of the forward and backward pass of one layer, also written to `path` if given.
 
     The layer is the body of the repeat with the most iterations. Trained weights have a green double border and their
-    gradients a green fill, frozen weights have a dashed border. What autograd keeps is a yellow note with its bytes,
-    connected to the operation that made it. Launches are left out, and the time of an operation includes all kernels of
-    its module.
-    estimate: the estimate of a step, or the step's graph; scenario: index of the scenario, where numbers are arrays
-    Raises ConfigError if there is no such scenario or `path` is not writable, GraphError where nothing repeats.
+    gradients a green fill, frozen weights have a dashed border. A value that autograd saves is a yellow note with its
+    bytes, connected to the operation that produced it. Launches are left out, and the time of an
+    operation includes all kernels of its module.
+
+    estimate: the estimate of a step, or the step's graph
+    scenario: index of the scenario, if numbers are arrays
+    Raises ConfigError if there is no such scenario or `path` is not writable, GraphError if it has no repeat.
     """
     require("training_dot", estimate, TrainEstimate, nx.DiGraph)
     graph = estimate.graph if isinstance(estimate, TrainEstimate) else estimate
@@ -64,7 +66,7 @@ _BETWEEN = Group("kept", "kept from forward to backward, per layer")
 
 
 def _mirrored(flat: Flat, pair: LayerPair) -> Flat:
-    """The forward pass down on one side, the backward pass up on the other, and what is kept in between."""
+    """The graph with the forward pass downwards, the backward pass upwards next to it, and saved values in between."""
     groups = {name: (_BETWEEN,) if _is_between(entry.op) else flat.groups[name] for name, entry in flat.nodes.items()}
     within = [edge for edge in flat.edges if not edge.stream and _side(edge.source, pair) == _side(edge.target, pair)]
     edges = [
@@ -85,7 +87,7 @@ def _is_between(op: Op) -> bool:
 
 
 def _wires(graph: nx.DiGraph, flat: Flat, pair: LayerPair) -> list[Wire]:
-    """Edges from a value's source to where it is kept, and on to its user; and from one pass to the next."""
+    """Edges from a saved value's producer to its note and on to its user, and from one pass to the next."""
     made = [Wire(*ends, f'style=dashed, color="{KEPT}"') for ends in kept_from(graph, pair)]
     if pair.backward is None:
         return made

@@ -33,7 +33,7 @@ _SYMBOLS = {
 
 
 def figures_of(estimate: TrainEstimate, compared: pd.DataFrame | None, scenario: int) -> dict[str, Figure]:
-    """All charts by the id of their place on the page."""
+    """All charts by the id of their element on the page."""
     graph = estimate.graph
     found = {
         "chart-times": times(estimate, scenario),
@@ -54,7 +54,7 @@ def figures_of(estimate: TrainEstimate, compared: pd.DataFrame | None, scenario:
 
 
 def times(estimate: TrainEstimate, scenario: int) -> Figure:
-    """The parts of a step's time, which add up to it."""
+    """Stacked bar of the parts of a step's time."""
     scale, unit = (1.0, "s") if number(estimate.step_s, scenario) >= 1.0 else (1e3, "ms")
     data = []
     for name, colour in TIME_PARTS.items():
@@ -67,7 +67,7 @@ def times(estimate: TrainEstimate, scenario: int) -> Figure:
 
 
 def kinds(graph: nx.DiGraph, scenario: int) -> Figure:
-    """Busy time by direction, a bar each, and by kind of operation."""
+    """Busy time by kind of operation, one bar per direction."""
     found = busy_s(graph, scenario)
     shown = [direction for direction in DIRECTIONS if any(key[0] is direction for key in found)]
     data = []
@@ -82,7 +82,7 @@ def kinds(graph: nx.DiGraph, scenario: int) -> Figure:
 
 
 def memory(usage: TrainMemory, scenario: int) -> Figure:
-    """What lies in a device's memory at the fullest moment, against its capacity."""
+    """Parts of a device's memory at its peak, with its capacity."""
     data = []
     for name, colour in MEMORY_PARTS.items():
         size = number(getattr(usage, f"{name}_bytes"), scenario)
@@ -107,13 +107,13 @@ def _line(at: float, colour: str) -> Figure:
 
 
 def _named(name: str, colour: str, y: str = "device") -> Figure:
-    """A line of a legend."""
+    """A legend entry."""
     dashed = {"color": colour, "width": 2, "dash": "dash"}
     return {"type": "scatter", "mode": "lines", "x": [None], "y": [y], "name": name, "line": dashed}
 
 
 def moments(usage: TrainMemory, scenario: int) -> Figure:
-    """What is allocated along the step, its fullest moment marked."""
+    """Allocated bytes over the course of the step, with the peak marked."""
     names = [name for name, _ in usage.timeline]
     sizes = [number(size, scenario) / GIB for _, size in usage.timeline]
     steps = list(range(len(names)))
@@ -144,7 +144,7 @@ def _peak_note(step: int, size: float, name: str) -> Figure:
 
 
 def roofline(estimate: TrainEstimate, graph: nx.DiGraph, scenario: int) -> Figure:
-    """Every operation as a point under the device's roof, as large as its share of the step; by direction."""
+    """Roofline with every operation as a point: its symbol is the direction, its area the share of the step's time."""
     points = points_of(graph, scenario)
     whole = sum(point.latency_s * point.times for point in points) or 1.0
     data: list[Figure] = []
@@ -174,7 +174,7 @@ SLOTS = {
 
 
 def pipeline(slots: Pipelined, scenario: int) -> Figure:
-    """The slots of all micro-batches, a lane for each stage."""
+    """The pipeline slots of all micro-batches, one lane per stage."""
     entries, data = slots.run.entries, []
     starts, ends = (np.asarray(times).reshape(len(entries), -1) for times in (slots.start_s, slots.finish_s))
     at = min(scenario, starts.shape[1] - 1)
@@ -200,7 +200,7 @@ def pipeline(slots: Pipelined, scenario: int) -> Figure:
 
 
 def methods_time(compared: pd.DataFrame) -> Figure:
-    """Tokens per second of a device, a bar a method."""
+    """Tokens per second per device, one bar per method."""
     names, values = list(compared.index), compared["tokens_per_s_per_gpu"].tolist()
     shown = [value if value == value else 0.0 for value in values]
     texts = [f"{safe(str(name))}: {value:,.0f} tokens/s" for name, value in zip(names, shown, strict=True)]
@@ -210,7 +210,7 @@ def methods_time(compared: pd.DataFrame) -> Figure:
 
 
 def methods_memory(estimate: TrainEstimate, compared: pd.DataFrame) -> Figure:
-    """Memory at the peak by part, a bar a method, against the capacity."""
+    """Peak memory by part, one bar per method, with the capacity."""
     names = list(compared.index)
     data = []
     for part, colour in MEMORY_PARTS.items():

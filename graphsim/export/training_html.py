@@ -1,4 +1,4 @@
-"""One self-contained page about a training step: no network, light and dark, narrow and wide."""
+"""The report of a training step as one self-contained page: no network access, light and dark themes, any width."""
 
 from __future__ import annotations
 
@@ -34,12 +34,14 @@ def training_html(
 ) -> str:
     """The report of a training step as one HTML page, also written to `path` if given.
 
-    Headline figures; where time and memory go, and the fullest moment; full fine-tuning, LoRA and QLoRA side by side;
-    the run, where a plan is given; roofline, one layer forward and backward, timeline, all operations.
-    scenario: which one, where numbers are arrays
+    Headline figures; breakdown of time and peak memory; full fine-tuning, LoRA and QLoRA side by side; the whole run,
+    if a plan is given; roofline, one layer forward and backward, timeline, all operations.
+    path: the file to write, None for none
+    scenario: index of the scenario, if numbers are arrays
+    plan: the plan of the whole run, None to leave it out
     Raises ConfigError if there is no such scenario, or `path` is not writable.
     """
-    number(estimate.step_s, scenario)  # says at once if there is no such scenario
+    number(estimate.step_s, scenario)  # fails early if there is no such scenario
     compared = _compared(estimate, scenario)
     tabs = _layers(estimate, scenario)
     content = {
@@ -92,7 +94,7 @@ def _cards(estimate: TrainEstimate, scenario: int) -> Iterable[str]:
 
 
 def _compared(estimate: TrainEstimate, scenario: int) -> pd.DataFrame | None:
-    """Full, LoRA and QLoRA; None where numbers are arrays, of which a page shows one."""
+    """Estimates of full fine-tuning, LoRA and QLoRA; None if numbers are arrays."""
     if getattr(estimate.step_s, "ndim", 0):
         return None
     return comparison_of(methods_of(estimate), scenario)
@@ -145,7 +147,7 @@ def _plan(plan: Plan, scenario: int) -> str:
 
 
 def _layers(estimate: TrainEstimate, scenario: int) -> list[tuple[str, str]]:
-    """Name and picture of a layer of the longest stretch, forward and backward."""
+    """Name and picture of a layer, forward and backward, from the repeats with the most iterations."""
     graph = estimate.graph
     pairs = pairs_of(graph)
     if not pairs:

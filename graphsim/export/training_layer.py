@@ -1,4 +1,4 @@
-"""One layer of a training step for pictures: forward and backward, without launches, steps in their operation."""
+"""One layer of a training step for pictures: forward and backward, without launches, further kernels merged."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ BACKWARD = ".backward"
 
 @dataclass(frozen=True, slots=True)
 class LayerPair:
-    """A stretch of layers: the names of its repeats, forward and, where there is one, backward."""
+    """A run of equal layers: the names of its forward repeat and of its backward repeat, if there is one."""
 
     forward: str
     backward: str | None
 
 
 def pairs_of(graph: nx.DiGraph) -> list[LayerPair]:
-    """Stretches of layers, those with the most turns first, then in launch order."""
+    """Runs of equal layers, those with the most iterations first, then in launch order."""
     repeats = [name for name, data in graph.nodes(data=True) if isinstance(data["op"], Repeat)]
     found = [
         LayerPair(name, name + BACKWARD if name + BACKWARD in repeats else None)
@@ -33,7 +33,7 @@ def pairs_of(graph: nx.DiGraph) -> list[LayerPair]:
 
 
 def layer_graph(graph: nx.DiGraph, pair: LayerPair) -> nx.DiGraph:
-    """A graph of two repeats, forward and backward, of a priced step's; readable: see `plain`."""
+    """The graph of a priced step reduced to its forward and backward repeat, and simplified by `plain`."""
     found = nx.DiGraph()
     for name in (pair.forward, pair.backward):
         if name is not None:
@@ -45,7 +45,7 @@ def layer_graph(graph: nx.DiGraph, pair: LayerPair) -> nx.DiGraph:
 
 
 def plain(graph: nx.DiGraph) -> nx.DiGraph:
-    """The graph without launches on the host, the further kernels of a module in the time of their operation."""
+    """The graph without host launches, with the further kernels of a module added to the time of their operation."""
     kept = nx.DiGraph()
     extra_s: dict[str, float] = {}
     for name, data in graph.nodes(data=True):
@@ -69,7 +69,7 @@ def _is_extra(op: Op) -> bool:
 
 
 def kept_from(graph: nx.DiGraph, pair: LayerPair) -> list[tuple[str, str]]:
-    """Full names of producers in the forward layer, and of what autograd keeps of them in the backward one."""
+    """Pairs of full names: the producer in the forward layer, and its saved value in the backward layer."""
     if pair.backward is None:
         return []
     made = graph.nodes[pair.forward]["op"].body

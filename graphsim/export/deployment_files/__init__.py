@@ -1,4 +1,4 @@
-"""Files that start what was simulated: an engine's command, or a manifest for Kubernetes."""
+"""Files that start a simulated deployment: an engine's command as a shell script, or a Kubernetes manifest."""
 
 from __future__ import annotations
 
@@ -44,12 +44,16 @@ def deployment_file(
     format: `vllm` (`vllm serve`), `sglang` (`python -m sglang.launch_server`) or `trtllm` (`trtllm-serve`) for a shell
         script of that engine; `kubernetes` for a manifest of a Deployment and a Service; by default that of the
         deployment's engine
-    limits: the engine's settings, and speculation: the draft, both as given to `serve`
-    model_id, draft_id: what the engine loads, if it is not the first id that the catalog lists, such as a checkpoint in
-        another format
+    path: the file to write, None for none
+    limits: the engine's settings, as given to `serve`
+    speculation: the draft, as given to `serve`
+    model_id: Hugging Face id or path of the model to load, by default the first id that the catalog lists
+    draft_id: the same for the draft
     adapters: paths of registered adapters by name
-    replicas: number of identical servers in a manifest; port: where each of them listens; image: the container's image;
-        name: name of the manifest's objects
+    replicas: number of identical servers in a manifest
+    port: port that each server listens on
+    image: container image
+    name: name of the manifest's objects
     Every flag is one of the engine's own (`graphsim.export.deployment_files.flags`), and every argument is quoted.
     Raises ConfigError for a setting that the engine has no flag for, naming it.
     """
@@ -69,17 +73,17 @@ def deployment_file(
 
 
 NEEDED = ("model", "hardware", "engine", "tp")
-"""Columns that a row has to have; the others of a sweep are read where they are there."""
+"""Columns that a row must have; other columns of a sweep are read if present."""
 
 
 def _of_row(row: Any) -> Deployment:
-    """The deployment that a row of a table names. Raises ConfigError for columns that are missing."""
+    """The deployment of a row of a table. Raises ConfigError for missing columns."""
     if not hasattr(row, "keys"):
         raise ConfigError(f"deployment = {short(row)} is neither a Deployment nor a row of a table")
     told = {str(key): row[key] for key in row.keys()}  # noqa: SIM118 - of a pandas Series, too
     missing = [name for name in NEEDED if name not in told]
     if missing:
-        raise ConfigError(f"deployment: the row has no column {', '.join(missing)}, which says what is to be started")
+        raise ConfigError(f"deployment: the row has no column {', '.join(missing)}, which says what to start")
     degrees: dict[str, Any] = {name: int(told[name]) for name in ("tp", "pp", "ep", "cp", "dp") if name in told}
     lora = None
     if told.get("strategy", "base") != "base":

@@ -15,13 +15,13 @@ from graphsim.serving.engine_flags import OF_ENGINES, OWN
 from graphsim.speculation.speculation import MTP, NGRAM
 
 LOOKUP_TOKENS = 4
-"""Tokens of the text that an n-gram draft looks up at most; engines want one named."""
+"""Largest n-gram, in tokens, that an n-gram draft looks up; engines require a value."""
 
 Config = dict[str, Any]
 
 
 def command_of(launch: Launch) -> tuple[list[str], Config]:
-    """The arguments of a server's command, and what its configuration file holds; {} where it needs none."""
+    """The arguments of a server's command, and the contents of its configuration file; {} if it needs none."""
     return _WRITERS[launch.engine](launch)
 
 
@@ -42,14 +42,14 @@ def _vllm(launch: Launch) -> tuple[list[str], Config]:
 
 
 def _vllm_context(launch: Launch) -> list[str]:
-    """Ranks that share prompts, and those that share the cache, which are the same or none."""
+    """Flags of context parallelism: ranks that split prompts, and ranks that split the cache (all of them or none)."""
     deployment, cp = launch.deployment, launch.cp
     ranks = int(cache_ranks(deployment.model, deployment.engine, deployment.parallelism))
     return _sized("--prefill-context-parallel-size", cp) + _sized("--decode-context-parallel-size", ranks)
 
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""Ranks that `--max-lora-rank` takes (vLLM 0.33, vllm/config/lora.py, MaxLoRARanks)."""
+"""LoRA ranks that `--max-lora-rank` accepts (vLLM 0.33, vllm/config/lora.py, MaxLoRARanks)."""
 
 
 def _vllm_rank(rank: int) -> int:
@@ -89,7 +89,7 @@ def _sglang(launch: Launch) -> tuple[list[str], Config]:
 
 
 def _sglang_context(launch: Launch) -> list[str]:
-    """Ranks out of the devices of `--tp-size`; each of them has all experts among its tensor-parallel ones."""
+    """Flags of context parallelism: ranks are part of `--tp-size`, and each holds all experts on its tensor ranks."""
     if launch.cp == 1:
         return []
     experts = ["--moe-dp-size", str(launch.cp)] if has_experts(launch.deployment.model) else []
@@ -100,7 +100,7 @@ _SGLANG_METHODS = {NGRAM: "NGRAM", MTP: "NEXTN", "model": "STANDALONE", "eagle":
 
 
 def _sglang_speculation(launch: Launch) -> list[str]:
-    """A chain of tokens: one candidate at each place, and the verified rows are one more than those drafted."""
+    """Flags of a draft chain: one candidate per position; the step verifies one token more than were drafted."""
     method = _method(launch)
     if method not in _SGLANG_METHODS:
         raise ConfigError(f"speculation: SGLang has no flag for {method} heads; expected a model, EAGLE, mtp or ngram")
@@ -115,13 +115,14 @@ def _trtllm(launch: Launch) -> tuple[list[str], Config]:
     spread = launch.tp * launch.attention_replicas
     if launch.online:
         raise ConfigError(
-            f"precision = {launch.deployment.precision.name}: trtllm-serve quantises no checkpoint as it loads it; "
+            f"precision = {launch.deployment.precision.name}: trtllm-serve does not quantise a checkpoint "
+            f"while loading it; "
             "give model_id= of a checkpoint in that format"
         )
     if launch.cp > 1:
         raise ConfigError(
             f"parallelism.cp = {launch.cp}: trtllm-serve has no context parallelism for prompts; its "
-            "context_parallel_size is Helix's, of servers that generate alone. Expected 1"
+            "context_parallel_size is for Helix parallelism on servers that only decode; expected 1"
         )
     found = ["trtllm-serve", launch.model, "--host", launch.host, "--port", str(launch.port), "--backend", "pytorch"]
     found += _sized("--tp_size", spread) + _sized("--pp_size", launch.pp)
@@ -175,7 +176,7 @@ def _put(config: Config, place: str, value: Any) -> None:
 
 
 def _method(launch: Launch) -> str:
-    """What drafts: `ngram`, `mtp`, `model`, or the kind of heads."""
+    """The drafting method: `ngram`, `mtp`, `model`, or the kind of draft heads."""
     drafting = launch.drafting
     if drafting is None or drafting.deployment is None:
         return NGRAM
@@ -189,7 +190,7 @@ def _method(launch: Launch) -> str:
 
 
 def _limits(launch: Launch, joint: str) -> list[str]:
-    """Settings by the engine's own flags, switches bare."""
+    """The engine's settings as its own flags; switches have no value."""
     found: list[str] = []
     for name, value in _named(launch).items():
         flag = f"--{name.replace('_', joint)}"
@@ -203,7 +204,7 @@ def _limits(launch: Launch, joint: str) -> list[str]:
 
 
 def _named(launch: Launch) -> Config:
-    """Settings by the names of the engine's flags. Raises ConfigError for one that it has no flag for."""
+    """Settings by the names of the engine's flags. Raises ConfigError for a setting without a flag."""
     flags = OF_ENGINES[launch.engine]
     found: Config = {}
     for name, value in launch.limits.given.items():
@@ -228,13 +229,13 @@ _SAME: Mapping[str, Mapping[str, str]] = {
     "sglang": {"max_loras": "max_loras_per_batch", "max_lora_rank": "max_lora_rank"},
 }
 _SGLANG_TIERS = {"hicache_ratio", "hicache_size", "hicache_write_policy"}
-"""Settings of a cache in tiers, which has to be asked for besides."""
+"""Settings of the tiered cache, which also needs a flag of its own to enable it."""
 _WRITTEN = ("max_loras", "max_lora_rank", "max_loras_per_batch")
-"""Said by what the deployment's LoraConfig says."""
+"""Settings that are written from the deployment's LoraConfig."""
 
 
 def _by_setting(flags: Mapping[str, Any], name: str, value: Any) -> str | None:
-    """The flag of an engine that means one of graphsim's settings, with the same value."""
+    """An engine's flag that corresponds to a setting of graphsim, with the same value."""
     wanted = OWN[name].settings(value)
     for own, flag in flags.items():
         try:

@@ -1,4 +1,4 @@
-"""What is to be started: a deployment with the names and settings that a start-up command needs."""
+"""A server to start: a deployment with the names and settings that a start-up command needs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from graphsim.speculation.speculation import MTP, NGRAM, Speculation
 from graphsim.units import checked_number, short
 
 ENGINES = ("vllm", "sglang", "trtllm")
-"""Whose commands are written, by the `flags` of an engine's scheduler."""
+"""Engines whose commands can be written, by the `flags` of their scheduler."""
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -30,12 +30,17 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Launch:
-    """One server, and how many of it.
+    """A server to start, and the number of its replicas.
 
-    engine: family of its flags; model: what its engine loads, an id on Hugging Face or a path
-    online: whether the checkpoint is in another format than the deployment, so that the engine quantises it
-    draft: what the speculation's draft is loaded from, "" where it is part of the model or none; drafting: who drafts
-    adapters: paths of registered adapters by name; host, port: where it listens; replicas: identical servers
+    engine: engine whose flags are written, one of ENGINES
+    model: Hugging Face id or path that the engine loads
+    online: whether the checkpoint has another format than the deployment, so that the engine quantises it on loading
+    drafting: the draft, None for none
+    draft: id or path that the draft is loaded from, "" if it is part of the model or there is none
+    adapters: paths of registered adapters by name
+    host: address that the server listens on
+    port: port that it listens on
+    replicas: number of identical servers
     """
 
     deployment: Deployment
@@ -54,22 +59,22 @@ class Launch:
 
     @property
     def tp(self) -> int:
-        """Devices that cut a layer of attention."""
+        """Tensor-parallel degree of attention."""
         return int(self.deployment.parallelism.tp)
 
     @property
     def pp(self) -> int:
-        """Pipeline stages."""
+        """Number of pipeline stages."""
         return int(self.deployment.parallelism.pp)
 
     @property
     def cp(self) -> int:
-        """Ranks that share the tokens of prompts."""
+        """Context-parallel degree: ranks that split the tokens of a prompt."""
         return int(self.deployment.parallelism.cp)
 
     @property
     def attention_replicas(self) -> int:
-        """Replicas of the attention behind one set of experts."""
+        """Data-parallel replicas of attention that share one set of experts."""
         return int(self.deployment.parallelism.attention_replicas)
 
     @property
@@ -79,17 +84,17 @@ class Launch:
 
     @property
     def expert_parallel(self) -> bool:
-        """Whether experts are distributed."""
+        """Whether experts are distributed over devices, not sharded."""
         return int(self.deployment.parallelism.ep) > 1
 
     @property
     def lora(self) -> LoraConfig | None:
-        """The adapters that are served."""
+        """The adapters that are served, None for none."""
         return self.deployment.adapter
 
     @property
     def slots(self) -> int:
-        """Adapters of a step at most."""
+        """Largest number of adapters in a step."""
         lora = self.lora
         if lora is None:
             return 0
@@ -98,17 +103,17 @@ class Launch:
 
     @property
     def rank(self) -> int:
-        """The largest rank that is served."""
+        """The largest adapter rank that is served."""
         return 0 if self.lora is None else int(np.max(self.lora.largest_rank))
 
     @property
     def drafted(self) -> int:
-        """Tokens drafted in a step; 0 for none."""
+        """Tokens drafted per step; 0 without speculation."""
         return 0 if self.speculation is None else int(self.speculation.tokens)
 
     @property
     def draft_tp(self) -> int | None:
-        """Devices that the draft is sharded over, where they differ from the model's."""
+        """Tensor-parallel degree of the draft, if it differs from the model's."""
         return None if self.speculation is None else self.speculation.draft_tp
 
 
@@ -117,9 +122,10 @@ def described(
     model_id: str | None, draft_id: str | None, adapters: Mapping[str, str] | None, replicas: int, port: int,
     name: str | None,
 ) -> Launch:  # fmt: skip
-    """What to start, checked. engine: whose command is asked for, None for the deployment's own.
+    """The checked `Launch` of a deployment; the other arguments are those of `deployment_file`.
 
-    Raises ConfigError for what no command says: arrays, an engine without one, formats that no checkpoint has.
+    engine: engine whose command is requested, None for the deployment's own
+    Raises ConfigError for arrays, an engine without a start-up command, and formats that no checkpoint has.
     """
     deployment = deployment.under(DEFAULT_ENGINE if engine is None else engine)
     own = deployment.engine.scheduler.flags if deployment.engine is not None else ""
@@ -143,7 +149,8 @@ def described(
     if online and deployment.precision.weights.name != "fp8":
         raise ConfigError(
             f"precision = {deployment.precision.name} is not what '{deployment.model.name}' is published in, and "
-            "engines quantise a checkpoint to fp8 alone as they load it; give model_id= of a checkpoint in that format"
+            "engines can quantise a checkpoint only to fp8 while loading it; give model_id= of a "
+            "checkpoint in that format"
         )
     found = {_adapter_name(key): _printable("adapters", where) for key, where in (adapters or {}).items()}
     if found and deployment.adapter is None:
@@ -165,7 +172,7 @@ def _check_numbers(deployment: Deployment) -> None:
     spread = degrees.tp * degrees.attention_replicas
     if degrees.ep > 1 and degrees.ep != spread:
         raise ConfigError(
-            f"parallelism.ep = {int(degrees.ep)} with tp = {int(degrees.tp)} has no flag: engines deal experts out "
+            f"parallelism.ep = {int(degrees.ep)} with tp = {int(degrees.tp)} has no flag: engines distribute experts "
             f"over all devices of a server; expected ep = 1 or {int(spread)}"
         )
 
@@ -183,13 +190,13 @@ def _check_adapter(lora: LoraConfig | None) -> None:
 
 
 def _published(deployment: Deployment) -> Any:
-    """The format of the checkpoint's weights; bf16 where it names none."""
+    """The format of the checkpoint's weights; bf16 if it names none."""
     precision = deployment.model.precision
     return deployment.precision.activations if precision is None else precision.weights
 
 
 def _id_of(deployment: Deployment) -> str:
-    """The first id under which the model's makers publish it; the name where no file of the catalog lists one."""
+    """The first id under which the model is published; its name if no file of the catalog lists an id."""
     path = catalog.held(KIND, deployment.model.name)
     listed = load_mapping(Path(path)).get("ids") if path is not None else None
     return str(listed[0]) if isinstance(listed, list) and listed else deployment.model.name
@@ -205,7 +212,9 @@ def _draft_id(speculation: Speculation | None, given: str | None) -> str:
         listed = load_mapping(Path(path)).get("ids") if path is not None else None
         found = str(listed[0]) if isinstance(listed, list) and listed else str(speculation.draft)
         return _printable("speculation.draft", found)
-    raise ConfigError("speculation.draft is no name or path; give draft_id= of the checkpoint that the engine loads")
+    raise ConfigError(
+        "speculation.draft is neither a name nor a path; give draft_id= of the checkpoint that the engine loads"
+    )
 
 
 def _printable(what: str, text: Any) -> str:
@@ -229,10 +238,11 @@ def _replicas(deployment: Deployment, replicas: int) -> int:
 
 
 def _name(text: str, *, given: bool) -> str:
-    """A name as Kubernetes takes it (RFC 1123 label)."""
+    """A name that Kubernetes accepts (RFC 1123 label)."""
     if given and not _NAME.fullmatch(text):
         raise ConfigError(
-            f"name = {short(text)} is not allowed; expected up to 63 of a-z, 0-9 and -, the last not at the ends"
+            f"name = {short(text)} is not allowed; expected up to 63 characters of a-z, 0-9 and -, without "
+            f"- at either end"
         )
     plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:63].strip("-")
     return plain or "server"

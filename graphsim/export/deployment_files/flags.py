@@ -1,4 +1,4 @@
-"""Flags and settings that start-up commands are written with, each with where its engine names it."""
+"""Flags and settings in start-up commands, each with the place where its engine documents it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ VLLM: Mapping[str, str] = MappingProxyType(
         ),
     }
 )  # fmt: skip
-"""Of `vllm serve`."""
+"""Flags of `vllm serve`."""
 
 SPECULATIVE_CONFIG: Mapping[str, str] = MappingProxyType(
     dict.fromkeys(
@@ -61,7 +61,7 @@ SGLANG: Mapping[str, str] = MappingProxyType(
         _SGLANG,
     )
 )  # fmt: skip
-"""Of `python -m sglang.launch_server`."""
+"""Flags of `python -m sglang.launch_server`."""
 
 TRTLLM: Mapping[str, str] = MappingProxyType(
     dict.fromkeys(
@@ -72,7 +72,7 @@ TRTLLM: Mapping[str, str] = MappingProxyType(
         _SERVE,
     )
 )  # fmt: skip
-"""Of `trtllm-serve`."""
+"""Flags of `trtllm-serve`."""
 
 TRTLLM_CONFIG: Mapping[str, str] = MappingProxyType(
     {
@@ -93,4 +93,4 @@ TRTLLM_CONFIG: Mapping[str, str] = MappingProxyType(
             "max_matching_ngram_size")},
     }
 )  # fmt: skip
-"""Keys of the YAML file behind `--config`, nested ones with a dot."""
+"""Keys of the YAML file that `--config` reads; a dot separates nested keys."""

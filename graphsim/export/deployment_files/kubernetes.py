@@ -12,16 +12,16 @@ from graphsim.export.deployment_files.described import Launch
 from graphsim.export.deployment_files.shell import CONFIG_FILE
 
 IMAGES = {"vllm": "vllm/vllm-openai:latest", "sglang": "lmsysorg/sglang:latest"}
-"""The engines' own images for NVIDIA's devices."""
+"""The engines' official container images for NVIDIA devices."""
 NODE_DEVICES = 8
-"""Devices of a node at most."""
+"""Largest number of devices in a node."""
 _CONFIG_FOLDER = "/etc/graphsim"
 
 
 def manifest(launch: Launch, arguments: list[str], config: Config, image: str | None) -> str:
-    """The documents of one server and the name that clients reach it by, as YAML.
+    """YAML of a Deployment of the server, a Service for its clients and, if needed, a ConfigMap.
 
-    Raises ConfigError for more devices than a node has, and where no image is known.
+    Raises ConfigError for more devices than a node has, and if no image is known.
     """
     if launch.devices > NODE_DEVICES:
         raise ConfigError(
@@ -46,7 +46,7 @@ def _image(launch: Launch, given: str | None) -> str:
 
 
 def _vendor(launch: Launch) -> str:
-    """The resource by which a cluster counts devices (device plugins of NVIDIA and AMD)."""
+    """The resource name under which a cluster counts devices (device plugins of NVIDIA and AMD)."""
     return "amd.com/gpu" if launch.deployment.device.architecture.startswith("cdna") else "nvidia.com/gpu"
 
 

@@ -1,4 +1,4 @@
-"""A command as a shell script that can be read and pasted."""
+"""A command as a readable shell script."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _END = "END_OF_CONFIG"
 
 
 def script(arguments: list[str], config: Config) -> str:
-    """The command, a flag on each line, every argument quoted; before it the configuration file that it reads."""
+    """The command with one flag per line and every argument quoted, after the configuration file that it reads."""
     lines: list[list[str]] = [[]]
     for argument in [*arguments, *(["--config", CONFIG_FILE] if config else [])]:
         if argument.startswith("--"):

@@ -1,1 +1,1 @@
-"""A page in which a deployment can be explored: its formulas, written out as JavaScript, and what moves them."""
+"""A page that explores a deployment: its formulas as JavaScript, and controls of their inputs."""

@@ -1,7 +1,7 @@
-"""Between which times the state that a page opens with is expected, and along each control from there.
+"""Intervals of a page's times: at its initial state, and along each control starting there.
 
-An interval is drawn from the residuals of a step's kernels (`deployment/intervals.py`), which no short formula gives:
-the page holds the ends where `gs.simulate` was asked, and shows none elsewhere.
+An interval comes from the residuals of a step's kernels (`deployment/intervals.py`) and has no short formula, so the
+page stores the ends at the states that `gs.simulate` was called for, and shows none elsewhere.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from graphsim.result import COVERAGE
 from graphsim.simulation import priced
 
 FIGURES = ("ttft_s", "tpot_s", "latency_s", "tokens_per_s")
-"""What has intervals on a page."""
+"""Figures with intervals on a page."""
 
 _REQUESTS = ("batch", "input_tokens", "output_tokens")
 
@@ -31,8 +31,8 @@ _REQUESTS = ("batch", "input_tokens", "output_tokens")
 def bands_of(deployment: Deployment, requests: Requests, options: dict[str, list[float]]) -> dict[str, Any]:
     """Intervals of a deployment at its initial requests: the ends at each slider position, by control and figure.
 
-    None stands where a place is refused, and a control is left out of which some place has no interval; `missing` says
-    why there is none at all.
+    A refused position has None. A control with a position that has no interval is left out. `missing` gives the reason
+    if there are no intervals at all.
     """
     found: dict[str, Any] = {}
     missing = priced(Inference(deployment=deployment, requests=requests)).uncertainty.missing
@@ -46,7 +46,7 @@ def bands_of(deployment: Deployment, requests: Requests, options: dict[str, list
 def _along(
     deployment: Deployment, requests: Requests, name: str, places: list[float]
 ) -> tuple[Deployment, Requests] | None:
-    """The same with all places of one control; None for a control that does not move this deployment."""
+    """Deployment and requests with all positions of a control; None if it has no effect on this deployment."""
     values = np.array(places)
     changes: Any = {name: values}
     if name in _REQUESTS:
@@ -60,7 +60,7 @@ def _along(
 
 
 def _ends(deployment: Deployment, requests: Requests, count: int) -> dict[str, list[Any]]:
-    """The low and the high end of each figure at each place that is not refused."""
+    """Low and high end of each figure at each position; None at refused positions."""
     allowed = np.flatnonzero(reasons_of(deployment, requests, (count,))[1])
     ends: dict[str, list[Any]] = {name: [None] * count for name in FIGURES}
     if len(allowed):

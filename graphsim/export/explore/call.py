@@ -1,4 +1,4 @@
-"""The call of Python that gives what a page shows, in the parts between which its controls stand."""
+"""Text of the Python call that reproduces a page's figures, in parts; the values of the controls go between them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ from graphsim.lora.config import LoraConfig
 
 _MOVED = ("rank", "active_adapters", "max_loras", "adapter_share", "shares", "strategy")
 _FILES = ("tensors", "notes", "left_out", "matching", "enabled")
-"""Fields that a reader of files fills in."""
+"""Fields that are filled in when adapter files are read."""
 
 
 def call_of(
     asked: Deployment, adapter: LoraConfig, model: str, devices: Mapping[str, str], engines: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Texts of arguments. model, devices, engines: how the model, and each of these by name, is written in Python."""
+    """Texts of the call's arguments.
+
+    model: the model as Python text
+    devices: each device by name, as Python text
+    engines: each engine by name, as Python text
+    """
     kept = [] if asked.precision is asked.model.precision else [("precision", asked.precision.name)]
     kept += [("cost", asked.cost)] if isinstance(asked.cost, str) else []
     return {
@@ -34,7 +39,7 @@ def call_of(
 
 
 def _differing(thing: Any, usual: Any, without: tuple[str, ...]) -> str:
-    """The fields that are not at their defaults, as arguments, each with a comma in front."""
+    """Fields that differ from their defaults, as text of arguments, each preceded by a comma."""
     found = [(field.name, getattr(thing, field.name)) for field in fields(thing) if field.name not in without]
     return "".join(f", {name}={_text(value)}" for name, value in found if value != getattr(usual, name))
 

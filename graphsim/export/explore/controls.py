@@ -1,4 +1,4 @@
-"""What a page offers to move."""
+"""The controls of a page."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ OPTIONS: dict[str, tuple[float, ...]] = {
     "max_loras": (0, 1, 2, 4, 8, 16, 32, 64, 128),
     "adapter_share": (0.125, 0.25, 0.5, 0.75, 1.0),
 }
-"""The places of each slider; a value that was asked for, or typed, may lie between."""
+"""The positions of each slider; initial and typed values may lie between."""
 
 
 def options_of(start: dict[str, Any], adapter: LoraConfig) -> dict[str, list[float]]:
-    """The places of each slider, the value at the start among them; one where the adapter says more than a number."""
+    """The positions of each slider, including its initial value; only one if the adapter's field is not numeric."""
     fixed = {"rank": bool(adapter.mixed_ranks), "active_adapters": bool(adapter.shares)}
     return {
         name: sorted({*(() if fixed.get(name) else map(float, places)), float(start[name])})

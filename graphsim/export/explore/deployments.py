@@ -1,4 +1,4 @@
-"""Which deployments a page holds, of engines, devices, degrees and strategies, and why others are left out."""
+"""The deployments of a page, by engine, device, degree and strategy, and the reasons why others are left out."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from graphsim.lora.profile import EngineProfile, load_profile
 from graphsim.units import short
 
 STRATEGIES = ("base", "dynamic", "merge")
-"""Of an adapter on a page: without it, applied in every step, folded into the weights."""
+"""Strategies of an adapter on a page: no adapter, applied in every step, merged into the weights."""
 
 DEGREES = (1, 2, 4, 8)
 """Default degrees of tensor parallelism."""
 
 _RELATIVES = 3
-"""Devices of the same architecture that stand next to the one asked for."""
+"""Number of devices of the same architecture offered in addition to the requested one."""
 
 COMMON = LoraConfig(rank=16)
-"""The adapter of a page whose deployment has none."""
+"""The default adapter, for a deployment without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """One graph of a page: an engine, a device, a degree and a strategy; `key` is its name in the page."""
+    """A combination of engine, device, degree and strategy on a page; `key` is its name in the page."""
 
     engine: str
     device: str
@@ -46,16 +46,16 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployments:
-    """The deployments of a page by what was chosen, and a sentence for each choice that is refused."""
+    """The deployments of a page by `Choice`, and the reason for each refused one by its key."""
 
     found: dict[Choice, Deployment]
     refused: dict[str, str]
 
 
 def devices_of(asked: Hardware, others: str | Sequence[HardwareRef] | None) -> list[Hardware]:
-    """The devices of a page, the one asked for first.
+    """The devices of a page, the requested one first.
 
-    others: `all` for the whole catalog, names or the like of further ones; None for a few of the same architecture
+    others: `all` for the whole catalog, or further devices; None for a few of the same architecture
     Raises ConfigError for anything else.
     """
     if others is None:
@@ -73,7 +73,7 @@ def devices_of(asked: Hardware, others: str | Sequence[HardwareRef] | None) -> l
 
 
 def _relatives(asked: Hardware) -> list[Hardware]:
-    """Devices of the same architecture whose memory is about as fast."""
+    """Devices of the same architecture with the most similar memory bandwidth."""
     same = [device for device in map(load_hardware, list_hardware())
             if device.architecture == asked.architecture and device.name != asked.name]  # fmt: skip
 
@@ -84,7 +84,7 @@ def _relatives(asked: Hardware) -> list[Hardware]:
 
 
 def engines_of(asked: Deployment, others: Sequence[EngineRef]) -> dict[str, EngineProfile]:
-    """The engines of a page by name, that of the deployment first. Raises ConfigError for one that is not known."""
+    """The engines of a page by name, that of the deployment first. Raises ConfigError for an unknown one."""
     if isinstance(others, str) or not isinstance(others, Sequence):
         raise ConfigError(f"engines = {short(others)} is not allowed; expected a list of engines")
     profiles = [load_profile(ref) for ref in (asked.engine or DEFAULT_ENGINE, *others)]
@@ -103,7 +103,7 @@ def deployments_of(
 ) -> Deployments:
     """Every engine on every device at every degree under every strategy, except what cannot be run.
 
-    Raises InfeasibleError or the like where nothing of it can be run.
+    Raises the first error (InfeasibleError, for example) if none of them can be run.
     """
     found: dict[Choice, Deployment] = {}
     refused: dict[str, str] = {}
@@ -132,7 +132,7 @@ def _deployment(asked: Deployment, device: Hardware, engine: EngineProfile, choi
 
 
 def adapter_of(asked: Deployment, strategy: str) -> LoraConfig | None:
-    """The deployment's adapter, or a common one, under a strategy of a page; merged weights serve one adapter alone."""
+    """The deployment's adapter, or COMMON, under a strategy of a page; merged weights serve a single adapter."""
     adapter = asked.adapter or COMMON
     if strategy == "base":
         return None

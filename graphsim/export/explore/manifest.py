@@ -1,4 +1,4 @@
-"""What a page has to know besides its formulas: where it opens, what can be moved, and how it is said in Python."""
+"""Data of a page in addition to its formulas: initial state, controls, and text of the Python call."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from graphsim.sweeps.best import prices_of
 def manifest_of(
     asked: Deployment, requests: Requests, found: Deployments, devices: Sequence[Hardware], degrees: Sequence[int]
 ) -> dict[str, Any]:
-    """Everything but prices and the texts of a call."""
+    """The page's data, without prices per hour and the text of the call."""
     start = _start(asked, requests, found)
     rates = rates_among(found, devices, requests)
     scaled = [name for name in SCALES if name in rates["scales"].values()]
@@ -45,7 +45,7 @@ def manifest_of(
 
 
 def prices_among(price_per_hour: Mapping[str, float] | float | None, devices: Sequence[Hardware]) -> dict[str, float]:
-    """The price of an hour of each device that has one. Raises ConfigError as `gs.best` does."""
+    """Price per hour of each device that has one, by name. Raises ConfigError as `gs.best` does."""
     known = {device.name: device for device in devices}
     if isinstance(price_per_hour, Mapping):
         named = {load_hardware(name).name for name in price_per_hour}
@@ -54,12 +54,12 @@ def prices_among(price_per_hour: Mapping[str, float] | float | None, devices: Se
 
 
 def _count(asked: Deployment, tp: int) -> float:
-    """Devices of one replica."""
+    """Number of devices of one replica."""
     return float(replace(asked.parallelism, tp=tp, dp=1.0).devices)
 
 
 def _start(asked: Deployment, requests: Requests, found: Deployments) -> dict[str, Any]:
-    """What the page opens with: what was asked for, or else the first choice that can be run."""
+    """The initial state of the page: the requested choice, or the first one that can be run."""
     adapter = asked.adapter or COMMON
     wanted = adapter.strategy if asked.adapter else "base"
     engine, device, tp = asked.engine_name, asked.device.name, int(asked.parallelism.tp)
@@ -75,14 +75,14 @@ def _start(asked: Deployment, requests: Requests, found: Deployments) -> dict[st
 
 
 def _opened(found: Deployments, start: dict[str, Any]) -> dict[Choice, Deployment]:
-    """The deployment that the page opens with, under each strategy."""
+    """The initial deployment of the page under each strategy."""
     names = ("engine", "device", "tp")
     return {choice: deployment for choice, deployment in found.found.items()
             if all(getattr(choice, name) == start[name] for name in names)}  # fmt: skip
 
 
 def _values(found: Deployments, requests: Requests) -> dict[str, float]:
-    """Values of all variables that no control moves."""
+    """Values of all variables that no control changes."""
     values: dict[str, float] = {}
     for deployment in found.found.values():
         numbers = numbers_of(Inference(deployment=deployment, requests=requests))
@@ -91,12 +91,12 @@ def _values(found: Deployments, requests: Requests) -> dict[str, float]:
 
 
 def named(thing: Any, name: str) -> str:
-    """How a model, device or engine is written in Python: what was given, where that is a name or a path."""
+    """A model, device or engine as Python text: the argument itself if it is a name or a path."""
     return repr(str(thing) if isinstance(thing, str | Path) else name)
 
 
 def devices_named(hardware: HardwareRef | None, devices: Sequence[Hardware]) -> dict[str, str]:
-    """How each device is written in Python, the first one as it was asked for."""
+    """Each device as Python text by name, the first one as it was requested."""
     texts = {device.name: repr(str(device.path) if _own(device) else device.name) for device in devices}
     return texts | ({devices[0].name: named(hardware, devices[0].name)} if hardware is not None else {})
 
@@ -106,6 +106,9 @@ def _own(device: Hardware) -> bool:
 
 
 def engines_named(profiles: Mapping[str, EngineProfile], asked: Sequence[EngineRef | None]) -> dict[str, str]:
-    """How each engine is written in Python. asked: what was given for each, in the same order"""
+    """Each engine as Python text by name.
+
+    asked: the argument given for each, in the same order
+    """
     refs = dict(zip(profiles, asked, strict=False)) if len(profiles) == len(asked) else {}
     return {name: named(refs.get(name), name) for name in profiles}

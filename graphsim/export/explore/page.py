@@ -1,4 +1,4 @@
-"""`gs.explore`: one self-contained page that answers what-if questions of a deployment, without server or network."""
+"""`gs.explore`: a self-contained page that answers what-if questions about a deployment, without server or network."""
 
 from __future__ import annotations
 
@@ -55,14 +55,15 @@ def explore(
     The page holds the deployment's traced formulas as JavaScript, one for each engine, device, degree and strategy, so
     every setting shows what `gs.simulate` gives, up to rounding, without a server or network.
     model, hardware, parallelism, lora, precision, cost, engine: as in `gs.simulate`; the default adapter has rank 16
-    batch, input_tokens, output_tokens: the requests with which the page opens
+    path: the file to write, None for none
+    batch, input_tokens, output_tokens: the initial requests of the page
     engines, devices: further engines and devices to choose from, `all` for the whole catalog of devices; by default a
         few devices of the same architecture
     degrees: tensor-parallel degrees to choose from; those that the model or the engine refuses are listed with the
         reason
     price_per_hour: of one device, in any currency: one number, or a mapping of device names to prices
     Raises ConfigError for arrays, for a cost function or pass that cannot be traced, and where `path` cannot be
-    written; InfeasibleError where no combination can be run.
+    written; InfeasibleError if no combination can be run.
     """
     if isinstance(model, Deployment):
         model = model.under(DEFAULT_ENGINE)
@@ -71,7 +72,7 @@ def explore(
     asked = deployed(model, hardware, parallelism=parallelism, lora=lora, precision=precision, cost=cost, engine=engine)
     requests = Requests(batch=batch, input_tokens=input_tokens, output_tokens=output_tokens)
     if has_arrays(asked) or any(map(np.ndim, (requests.batch, requests.input_tokens, requests.output_tokens))):
-        raise ConfigError("explore takes single numbers, not arrays: what varies is moved in the page")
+        raise ConfigError("explore takes single numbers, not arrays; the page itself varies them")
     tp = int(asked.parallelism.tp)
     chosen = sorted({*_degrees(degrees), *([tp] if tp > 1 else [])})
     there, profiles = devices_of(asked.device, devices), engines_of(asked, engines)
@@ -113,7 +114,7 @@ def _page(manifest: dict[str, Any], script: Script, formulas: dict[str, str], wa
 
 
 MOST_PLAIN = 1_000_000
-"""Characters of formulas that stand in a page as they are; more of them are compressed."""
+"""Largest number of characters of formulas that a page holds as plain text; longer formulas are compressed."""
 
 
 def _plain(*scripts: str) -> str:
@@ -121,17 +122,17 @@ def _plain(*scripts: str) -> str:
 
 
 def _packed(*scripts: str) -> str:
-    """Scripts that the browser unpacks and then runs, as `unpack.js` does; all of 2023 or later can."""
+    """Scripts as compressed text that `unpack.js` decompresses and runs; needs a browser of 2023 or later."""
     packed = b64encode(gzip.compress("\n".join(scripts).encode(), mtime=0)).decode()
     return f'<script type="text/plain" id="packed">{packed}</script>\n<script>\n{asset("unpack.js")}\n</script>'
 
 
 def _object(entries: dict[str, str]) -> str:
-    """An object of JavaScript, from the texts of its values."""
+    """A JavaScript object, from the text of each value by key."""
     lines = ",\n".join(f"{json_text(key)}:{value}" for key, value in entries.items())
     return f"{{{lines}}}"
 
 
 def asset(name: str) -> str:
-    """The text of a file of the page."""
+    """The text of an asset file of the page."""
     return resources.files("graphsim.export.explore").joinpath("assets", name).read_text(encoding="utf-8")

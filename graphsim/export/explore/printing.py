@@ -1,4 +1,4 @@
-"""The formulas of a deployment as an object of JavaScript."""
+"""The formulas of a deployment as a JavaScript object."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from graphsim.symbolic.expr import Expr, NotRecordable, Tape
 from graphsim.symbolic.javascript import Script
 
 TIMES = ("ttft_s", "one_time_s", "level_s")
-"""Outputs in front of those of `Memory`: to the first token, once before serving, and of a step without the context."""
+"""Outputs before those of `Memory`: time to first token, one-time work, and a step's time without the context."""
 
 
 def all_printed(script: Script, deployments: Deployments, requests: Requests) -> dict[str, str]:
-    """The objects of all deployments by key; what cannot be priced or recorded joins those that are refused.
+    """JavaScript objects of all deployments by key; those that cannot be priced or recorded move to the refused ones.
 
-    Raises the first reason where none is left.
+    Raises the first such error if none is left.
     """
     made: dict[str, str] = {}
     first: GraphsimError | None = None
@@ -41,9 +41,9 @@ def all_printed(script: Script, deployments: Deployments, requests: Requests) ->
 
 
 def printed(script: Script, deployment: Deployment, requests: Requests) -> str:
-    """An object that `figuresOf` of the page takes: functions of named inputs, and sums over the context.
+    """The JavaScript object that the page's `figuresOf` takes: functions of named inputs, and sums over the context.
 
-    Raises ConfigError where an operation has no formula, as under a cost function that branches by sizes.
+    Raises ConfigError if an operation has no formula, as with a cost function that branches on sizes.
     """
     inference = Inference(deployment=deployment, requests=requests)
     if not recordable(inference):
@@ -71,11 +71,11 @@ def _object(script: Script, inference: Inference) -> str:
 
 
 STATED = tuple(name for name in CAUSES if name != "other_s")
-"""Causes of a page's functions; it says itself what remains to the whole."""
+"""Causes whose time a page's functions return; the page computes the remainder of the total."""
 
 
 def _causes(formulas: Formulas) -> list[Any]:
-    """The seconds of the first token, and behind them those of a further one at the context, by each of STATED."""
+    """Seconds by each of STATED: first those of the first token, then those of a further token at the context."""
     found: dict[tuple[str, str], Any] = {}
     for key, seconds in formulas.causes.items():
         found[key.quantity, key.cause] = found.get((key.quantity, key.cause), 0.0) + seconds
@@ -83,7 +83,7 @@ def _causes(formulas: Formulas) -> list[Any]:
 
 
 def _activity(script: Script, formulas: Formulas) -> dict[str, str]:
-    """What steps ask of memory and matrix units; nothing where the device states no peak for what it computes."""
+    """Memory traffic and matrix flops of the steps; empty if the device states no peak for the format in use."""
     if formulas.activity is None:
         return {}
     try:
@@ -93,7 +93,7 @@ def _activity(script: Script, formulas: Formulas) -> dict[str, str]:
 
 
 def watts_printed(script: Script, devices: Iterable[Hardware]) -> dict[str, str]:
-    """For each device with known power, a function from shares of its bandwidth and of its peak to watts."""
+    """For each device with known power, a function from the used shares of its bandwidth and peak to watts."""
     tape = Tape()
     parts: Any = tape.variable("memory"), tape.variable("compute")
     known = {device.name: power_of(device) for device in devices}
@@ -105,7 +105,7 @@ def watts_printed(script: Script, devices: Iterable[Hardware]) -> dict[str, str]
 
 
 def _function(script: Script, outputs: Sequence[Any]) -> str:
-    """A function with the names of its inputs in front."""
+    """A JavaScript function together with the names of its inputs."""
     inputs = _inputs(outputs)
     return f"[{script.names(inputs)},{script.function(inputs, outputs)}]"
 

@@ -1,8 +1,8 @@
-"""The rates of a page's devices, and what scales them: a slider stands where every place of it is exact.
+"""The rates of a page's devices and the sliders that scale them, offered only if all positions are exact.
 
-An unmeasured device uses the constants of the reference devices most like it, which depend on its rates. How much more
-similar one reference device is than another changes in one direction along each rate, so the corners of what sliders
-reach tell whether it is the same ones everywhere.
+An unmeasured device uses the constants of the most similar reference devices, which depend on its rates. The order of
+similarity between two reference devices is monotonic along each rate, so checking the corners of the sliders' range
+shows whether the same reference devices are used everywhere.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ SCALES = {
     "launch": r"device\.(launch_s|eager_launch_s)",
     "link": r"device\.links\.\d+\.bytes_per_s",
 }
-"""The sliders of a device's rates, and the rates that each multiplies, as `graphsim.cost.rates.rates_of` names them."""
+"""Sliders, and patterns of the rates that each multiplies, which are named as in `graphsim.cost.rates.rates_of`."""
 
 PLACES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
-"""What a slider multiplies with."""
+"""Factors at the positions of a slider."""
 
 
 def scale_of(rate: str) -> str:
-    """The slider that multiplies a rate; "" for one that none does."""
+    """The slider that multiplies a rate; "" if there is none."""
     return next((scale for scale, pattern in SCALES.items() if re.fullmatch(pattern, rate)), "")
 
 
 def rates_among(deployments: Deployments, devices: Iterable[Hardware], requests: Requests) -> dict[str, Any]:
-    """The rates of each device, which slider multiplies each, and where these are not exact, by `engine/device`."""
+    """Rates by device, the slider of each rate, and the `engine/device` pairs for which sliders are not exact."""
     rates = {device.name: {name: float(rate) for name, rate in rates_of(device).items()} for device in devices}
     names = dict.fromkeys(name for own in rates.values() for name in own)
     first: dict[str, Deployment] = {}
@@ -54,7 +54,7 @@ def rates_among(deployments: Deployments, devices: Iterable[Hardware], requests:
 
 
 def _is_exact(deployment: Deployment, requests: Requests) -> bool:
-    """Whether one formula gives the prices at every place of the sliders."""
+    """Whether one formula gives the prices at every position of the sliders."""
     inference = Inference(deployment=deployment, requests=requests)
     if not has_variable_rates(inference):
         return False
