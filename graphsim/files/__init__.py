@@ -1,1 +1,1 @@
-"""Files that users write: finding them, reading YAML, checking fields, measured tables."""
+"""Reading of files: catalogs, YAML with checked fields, measured tables, headers of checkpoints."""

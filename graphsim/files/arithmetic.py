@@ -1,7 +1,7 @@
-"""Small arithmetic as users write it in a file: `2 * heads * head_dim`. Parsed into a tree, never evaluated as code.
+"""Arithmetic expressions in users' files, such as `2 * heads * head_dim`: parsed into a tree, never run as code.
 
-Numbers, names, `+ - * / // % **`, a sign, parentheses, `min`, `max`, `ceil`, `floor`. An expression works on
-numbers and on arrays over scenarios alike, and is hashable, so that descriptions that hold it can be compared.
+Numbers, names, `+ - * / // % **`, a sign, parentheses, `min`, `max`, `ceil`, `floor`. An expression can be evaluated
+for numbers and for arrays over scenarios, and is hashable, so that descriptions that contain it can be compared.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A value that is looked up."""
+    """A name, whose value is looked up."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """An operator or function on its arguments."""
+    """An operator or function with its arguments."""
 
     function: str
     arguments: tuple[Node, ...]
@@ -76,41 +76,43 @@ Node = Number | Name | Operation
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """Parsed arithmetic; two expressions of the same tree are equal."""
+    """A parsed expression; two expressions with the same tree are equal."""
 
     root: Node
 
     @property
     def names(self) -> frozenset[str]:
-        """Names that it needs."""
+        """The names in the expression."""
         return frozenset(_names(self.root))
 
     @property
     def is_size(self) -> bool:
-        """Whether it is finite and at least 0 for whatever names of 0 or more, as far as its form tells."""
+        """Whether its form guarantees a finite value of at least 0 for all names of at least 0."""
         return _is_finite(self.root) and _is_positive(self.root)
 
     def bind(self, values: Mapping[str, float]) -> Expression:
-        """The expression with the names that `values` holds replaced by their numbers; others stay."""
+        """The expression with the names in `values` replaced by their numbers; other names remain."""
         root = _bind(self.root, values)
         if not isinstance(root, Number) and not set(_names(root)):
             root = Number(float(_evaluate(root, {})))
         return Expression(root)
 
     def evaluate(self, values: Mapping[str, Num]) -> Num:
-        """The value; not finite where a divisor is 0 or a power has no real value. Every name must be given."""
+        """The value; not finite if a divisor is 0 or a power has no real value. Every name must be given."""
         with np.errstate(all="ignore"):
             return _evaluate(self.root, values)
 
     def __str__(self) -> str:
-        """The expression as text, every operation in parentheses."""
+        """The expression as text, with every operation in parentheses."""
         return _text(self.root)
 
 
 def parse(text: object, names: Mapping[str, Any] | frozenset[str] | None = None) -> Expression:
-    """The expression that a number or a text stands for; `names` are those that it may use (None: any).
+    """The expression for a number or a text.
 
-    Raises ConfigError that says what is wrong and what is allowed; the caller adds where.
+    text: the number or text
+    names: names that the expression may use; None for any
+    Raises ConfigError that states what is wrong and what is allowed; the caller adds the location.
     """
     if isinstance(text, int | float) and not isinstance(text, bool):
         return Expression(_number(text))
@@ -181,7 +183,7 @@ def _names(node: Node) -> Iterator[str]:
 
 
 def _is_finite(node: Node) -> bool:
-    """Whether nothing is divided by what may be 0, and no root is taken of what may be negative."""
+    """Whether no divisor can be 0 and no base of a fractional power can be negative."""
     if not isinstance(node, Operation):
         return True
     if node.function in ("/", "//", "%") and not _is_above(node.arguments[1], 0.0):
@@ -192,7 +194,7 @@ def _is_finite(node: Node) -> bool:
 
 
 def _is_positive(node: Node) -> bool:
-    """Whether it is never less than 0."""
+    """Whether the value is never less than 0."""
     if isinstance(node, Name):
         return True
     if isinstance(node, Number):

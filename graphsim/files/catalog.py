@@ -1,7 +1,7 @@
-"""Finding model, hardware and engine files by name: the user's folders first, then what is shipped.
+"""Finding model, hardware and engine files by name: in the user's folders first, then among the shipped files.
 
-A user's folder is `./models` and `./hardware` in the working directory, the same below
-`$GRAPHSIM_PATH` (folders separated as in PATH), and below `~/.config/graphsim`.
+A user's folders are `./models` and `./hardware` in the working directory, and the same below the folders in
+`$GRAPHSIM_PATH` (separated as in PATH) and below `~/.config/graphsim`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SUFFIXES = (".yaml", ".yml")
 
 
 def folders(kind: str) -> Iterator[Path]:
-    """Folders that may hold files of a kind, in the order in which they are searched."""
+    """Folders that may contain files of a kind, in search order."""
     return (folder for folder, _ in _found(kind))
 
 
@@ -32,7 +32,7 @@ def _found(kind: str) -> Iterator[tuple[Path, os.stat_result]]:
             found = os.stat(folder)  # noqa: PTH116 - asked at every call
         except (OSError, ValueError):
             continue
-        identity = found.st_dev, found.st_ino  # the working folder may be the checkout itself
+        identity = found.st_dev, found.st_ino  # the working directory may be the checkout itself
         if S_ISDIR(found.st_mode) and identity not in seen:
             seen.add(identity)
             yield folder, found
@@ -46,7 +46,7 @@ def _candidates(kind: str, listed: str, home: str) -> tuple[Path, ...]:
 
 @cache
 def shipped_root() -> Path:
-    """Where the files that come with graphsim lie: beside the package in a wheel or in a checkout."""
+    """The folder of the files shipped with graphsim: inside the package in a wheel, next to it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package.parent / "graphsim_data"
     return installed if installed.is_dir() else package.parent
@@ -58,7 +58,7 @@ def list_names(kind: str) -> list[str]:
 
 
 def list_files(kind: str) -> dict[str, str]:
-    """The path of the first file of each name of a kind."""
+    """The path of the first file for each name of a kind."""
     found: dict[str, str] = {}
     for folder, status in reversed([*_found(kind)]):
         root = str(folder)
@@ -67,10 +67,10 @@ def list_files(kind: str) -> dict[str, str]:
 
 
 def _stems(folder: Path, status: os.stat_result) -> Mapping[str, str]:
-    """File names in a folder by their stems, sorted."""
+    """File names in a folder by stem, sorted."""
     try:
         return _listed(str(folder), (status.st_dev, status.st_ino, status.st_mtime_ns))
-    except OSError:  # a folder that may not be read holds nothing for us
+    except OSError:  # an unreadable folder counts as empty
         return {}
 
 
@@ -81,7 +81,7 @@ def _listed(folder: str, _identity: tuple[int, int, int]) -> Mapping[str, str]:
 
 
 def held(kind: str, stem: str) -> Path | None:
-    """The first file of a kind that has exactly this name."""
+    """The first file of a kind with exactly this name; None if there is none."""
     for folder, status in _found(kind):
         stems = _stems(folder, status)
         if stem in stems:
@@ -90,7 +90,7 @@ def held(kind: str, stem: str) -> Path | None:
 
 
 def is_path(ref: str | Path) -> bool:
-    """Whether a reference is a file's path, and not a name of the catalog."""
+    """Whether a reference is the path of a file rather than a name in the catalog."""
     text = str(ref)
     return isinstance(ref, Path) or "/" in text or os.sep in text or Path(text).suffix in (*_SUFFIXES, ".json")
 
@@ -114,7 +114,7 @@ def find_file(kind: str, ref: str | Path) -> Path:
 
 
 def named(kind: str, text: str) -> Path | None:
-    """The file of a kind with this name, in whatever case, with spaces, hyphens or underscores."""
+    """The file of a kind with this name, regardless of case, spaces, hyphens and underscores; None if there is none."""
     exact = held(kind, text)
     if exact is not None:
         return exact

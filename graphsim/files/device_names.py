@@ -1,9 +1,9 @@
-"""What a person's name for a device means: `H100`, `NVIDIA A100-SXM4-80GB` and `8x MI300X` name files of the catalog.
+"""Resolving common names of devices: `H100`, `NVIDIA A100-SXM4-80GB` and `8x MI300X` refer to files of the catalog.
 
-Words that tell no device from another do not count, nor do case, spaces and hyphens; `hardware/names.json` lists them,
-and what an ambiguous name usually means. A size of memory chooses among a name's devices: no file of that size, no
-device. A text typed as a name must be explained to its last word; of what a table says of its hardware, remarks may be
-left over, as long as they name no other device. Of devices without a file the table says which come nearest.
+Words that do not distinguish devices are ignored, as are case, spaces and hyphens; `hardware/names.json` lists these
+words and the usual meaning of ambiguous names. A memory size selects among the devices of a name; if none has this
+size, the name is unknown. In a typed name, every word must be recognised; a table's description of its hardware may
+contain further words that name no other device. For devices without a file, the table lists the most similar ones.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from graphsim.files.catalog import folders, list_names
 from graphsim.files.reading import load_mapping
 
 HasMemory = Callable[[str, float], bool]
-"""Whether the device of a file, by its name, is one of this many GB."""
+"""Whether the device in the file of this name has this memory size in GB."""
 
 LONGEST = 200
-"""Characters of the longest text that is read as a device's name."""
+"""Maximum length of a device's name in characters."""
 
 _COUNT = re.compile(r"^\s*(\d+)\s*[x*×]\s*(?=[a-z]|\d{4}\b)")
 _COUNT_BEHIND = re.compile(r"\(\s*x\s*(\d+)\s*\)|\s[x*×]\s*(\d+)\s*$")
@@ -32,12 +32,12 @@ _MEMORY = re.compile(r"\b(\d+)\s*g(?:i?b)?\b")
 _LEFT_OUT = re.compile(r"(?:hbm|gddr|lpddr)\d?\w*|blackwell ultra")
 _FORM = re.compile(r"sxm\d?\b")
 _WORD = re.compile(r"[a-z0-9.]+")
-_FAMILIES = ("rtx", "tpu", "arc", "jetson")  # a word of the name that people leave out
+_FAMILIES = ("rtx", "tpu", "arc", "jetson")  # words that are often omitted from a name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
-    """The table of names: `usual` and `absent` by their words run together, and the words that are left out."""
+    """The table of names: `usual` and `absent`, keyed by names without separators, and the words that are ignored."""
 
     usual: Mapping[str, tuple[str, ...]]
     absent: Mapping[str, tuple[str, ...]]
@@ -46,19 +46,19 @@ class Names:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Described:
-    """The device that a text names: a name of the catalog, and how many of them where the text says so."""
+    """The device that a text names: its name in the catalog, and the number of devices if the text states it."""
 
     name: str
     count: int | None = None
 
 
 def typed_device(text: str, has_memory: HasMemory) -> str | None:
-    """The catalog's name for a device as somebody types it; None if a word is left that explains nothing."""
+    """The catalog's name for a device name typed by a user; None if a word is not recognised."""
     return _device(text, has_memory, whole=True)
 
 
 def described_device(text: str, has_memory: HasMemory) -> Described | None:
-    """The device of which a table's or a log's text speaks, with its count; None for none, or several."""
+    """The device that a text from a table or log describes, with the number of devices; None for none or several."""
     name = _device(text, has_memory, whole=False)
     found = _COUNT.match(text.lower()) or _COUNT_BEHIND.search(text.lower())
     count = next((int(digits) for digits in found.groups() if digits), None) if found else None
@@ -66,7 +66,7 @@ def described_device(text: str, has_memory: HasMemory) -> Described | None:
 
 
 def nearest_devices(text: str) -> tuple[str, ...]:
-    """Similar devices for one without a file: the same name with another memory size, or the most similar names."""
+    """Devices similar to one without a file: the same name with another memory size, or the most similar names."""
     if len(text) > LONGEST:
         return ()
     names, plain = _names(), _REMARK.sub(" ", _plain(text))
@@ -90,13 +90,16 @@ def _device(text: str, has_memory: HasMemory, *, whole: bool) -> str | None:
 
 
 def _plain(text: str) -> str:
-    """A text in small letters without a count, before or behind the name."""
+    """A text in lower case without a device count before or after the name."""
     plain = re.sub(r"\((?:r|tm)\)", " ", text.lower().replace("_", " "))
     return _SLICE.sub(r"\1", _COUNT_BEHIND.sub(" ", _COUNT.sub("", plain)))
 
 
 def _named(text: str, names: Names, has_memory: HasMemory, *, whole: bool) -> str | None:
-    """The device that words name, or that the first of them name if the text need not be explained wholly."""
+    """The device that a text names; None if there is none.
+
+    whole: whether every word must be recognised, or only the first ones
+    """
     known = _known(names)
     sizes = [float(size) for size in _MEMORY.findall(text)]
     with_sizes, words = _words(text, names), _words(_MEMORY.sub(" ", text), names)
@@ -114,7 +117,7 @@ def _named(text: str, names: Names, has_memory: HasMemory, *, whole: bool) -> st
 
 
 def _absent(words: list[str], names: Names) -> tuple[str, ...]:
-    """The files nearest to a device that has none, by its words with or without the family's."""
+    """The files most similar to a device without a file, looked up with and without the family's name."""
     shorter = words[1:] if words and words[0] in _FAMILIES else words
     return names.absent.get("".join(words)) or names.absent.get("".join(shorter)) or ()
 
@@ -130,7 +133,7 @@ def _known(names: Names) -> dict[str, tuple[str, ...]]:
 
 @lru_cache(maxsize=16)
 def _table(stems: tuple[str, ...], usual: tuple[tuple[str, tuple[str, ...]], ...]) -> dict[str, tuple[str, ...]]:
-    """Devices by their words run together: files by their names, with and without a size of memory, and `usual`."""
+    """Devices by name without separators: file names with and without a memory size, and the `usual` names."""
     found: dict[str, tuple[str, ...]] = {}
     for stem in stems:
         text = stem.lower().replace("_", "-")
@@ -164,7 +167,7 @@ def _read(path: Path, _modified: int) -> Names:
 
 def _listed(names: Iterable[str]) -> Iterable[str]:
     if isinstance(names, str):
-        raise TypeError(f"'{names}' is no list")
+        raise TypeError(f"'{names}' is not a list")
     return names
 
 

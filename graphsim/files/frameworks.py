@@ -1,9 +1,9 @@
-"""Names of frameworks whose kernels are measured, as tables of measurements and profiles of engines write them."""
+"""Names of frameworks whose kernels are measured, as used in tables of measurements and engine profiles."""
 
 from __future__ import annotations
 
 ENGINES = ("sglang", "trtllm")
-"""Frameworks with calibrations of their own; kernels of vLLM, NCCL and oneCCL, or of none named, make the base."""
+"""Frameworks with separate calibrations; the base calibration is fitted to vLLM, NCCL, oneCCL and unnamed kernels."""
 
 ANY = "any"
-"""In an order of kernels: every number format, or architecture, that has none of its own."""
+"""Key of a kernel ranking for every number format or architecture without an entry."""

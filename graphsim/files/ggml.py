@@ -1,6 +1,6 @@
-"""llama.cpp's number formats: how many weights share a block, and the bytes of one.
+"""llama.cpp's number formats: weights and bytes per block.
 
-`ggml/src/ggml-common.h` (block structures) and `ggml/include/ggml.h` (numbers of the types), as of gguf 0.19
+From `ggml/src/ggml-common.h` (block structures) and `ggml/include/ggml.h` (type numbers), as of gguf 0.19
 (`GGML_QUANT_SIZES`), where a super-block has 256 weights.
 """
 
@@ -10,7 +10,12 @@ from typing import NamedTuple
 
 
 class GgmlType(NamedTuple):
-    """weights: of a block, along the inputs; bytes: of a block, scales included."""
+    """A number format.
+
+    name: its name in llama.cpp
+    weights: weights per block, along the inputs
+    bytes: bytes per block, including scales
+    """
 
     name: str
     weights: int
@@ -53,7 +58,7 @@ TYPES = {
     40: GgmlType("NVFP4", 64, 36),
     41: GgmlType("Q1_0", 128, 18),
 }
-"""By the number that a GGUF file states; numbers that are missing were types that llama.cpp has removed."""
+"""Formats by type number in GGUF files; the missing numbers are types that llama.cpp has removed."""
 
 BLOCKS = {kind.name: kind for kind in TYPES.values() if kind.weights > 1}
-"""The quantised ones by name."""
+"""The quantised formats by name."""

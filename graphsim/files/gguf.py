@@ -1,8 +1,8 @@
 """Headers of GGUF files: metadata, and the name, shape and type of each tensor; the weights are never read.
 
-The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, in either byte order. A reader
-of our own: the `gguf` package maps the whole file and keeps every token of the vocabulary as an array of its own, which
-takes seconds, and a header is forty lines.
+The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3, in either byte order. The
+`gguf` package is not used because it maps the whole file and stores every token of the vocabulary as a separate array,
+which takes seconds.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from graphsim.files.tensors import StoredTensor, StoredTensors
 from graphsim.units import short
 
 MOST_ENTRIES, MOST_TENSORS, MOST_STRINGS = 10_000, 1_000_000, 4_000_000
-"""Metadata, tensors, strings in arrays: more than any file has."""
+"""Upper limits for metadata entries, tensors, and strings in arrays."""
 
 MOST_TEXT = 16 * 2**20
-"""Bytes of a text: chat templates are the longest."""
+"""Upper limit for the bytes of a text; chat templates are the longest."""
 
 MOST_KEPT = 4_096
-"""Arrays up to this length are kept (values for each layer); of longer ones (vocabularies), the length."""
+"""Arrays up to this length are kept (per-layer values); of longer ones (vocabularies), only the length."""
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
@@ -36,23 +36,23 @@ _PART = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 
 
 class Long(NamedTuple):
-    """An array too long to be kept."""
+    """An array that is too long to be kept."""
 
     length: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GgufFile:
-    """What the header of a GGUF file, or of all its parts, says. Shapes are as PyTorch orders them."""
+    """Contents of the header of a GGUF file, or of all its parts. Shapes are in PyTorch's order."""
 
     metadata: Mapping[str, Any]
     stored: StoredTensors
 
 
 def read_gguf(path: Path) -> GgufFile:
-    """The metadata and tensors of a GGUF file; of a split one, of all its parts.
+    """The metadata and tensors of a GGUF file; for a split file, of all its parts.
 
-    Raises ConfigError naming the file and what is wrong with it, or the part that is missing.
+    Raises ConfigError naming the file and what is wrong with it, or the missing part.
     """
     parts = _parts(path)
     files = [_read(part) for part in parts]
@@ -105,7 +105,7 @@ class _Header:
             raise ConfigError(f"{self.path}: does not begin with GGUF, expected a GGUF file")
         self.at = 4
         version = self._number("I")
-        if version and not version & 0xFFFF:  # written by a machine of the other byte order
+        if version and not version & 0xFFFF:  # written in the other byte order
             self.order, self.at = ">", 4
             version = self._number("I")
         if version not in (2, 3):
@@ -129,7 +129,10 @@ class _Header:
     def _text(self, most: int = 65_535) -> str:
         length = self._number("Q")
         if length > most or self.at + length > len(self.data):
-            raise ConfigError(f"{self.path}: has a text of {length} bytes at {self.at}, beyond its end or {most} bytes")
+            raise ConfigError(
+                f"{self.path}: has a text of {length} bytes at {self.at}, which exceeds the file or "
+                f"the limit of {most} bytes"
+            )
         self.at += length
         return self.data[self.at - length : self.at].decode("utf-8", "replace")
 

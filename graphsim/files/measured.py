@@ -1,4 +1,4 @@
-"""Tables of measured, counted or published facts, read with one sentence about what is wrong with a file."""
+"""Reading tables of measured, counted or published facts; errors in a file are reported in one sentence."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ Row = Mapping[Any, Any]
 
 
 def read_facts(path: str | Path, what: str, columns: Sequence[str] = (), **options: Any) -> pd.DataFrame:
-    """A CSV or Parquet file that has these columns.
+    """The table in a CSV or Parquet file.
 
-    what: the facts, for messages; options: of pandas.read_csv
-    Raises ConfigError for a file that cannot be read, is empty, lacks a column, or has a header and no rows.
+    path: the file
+    what: name of the facts, for messages
+    columns: required columns
+    options: options of pandas.read_csv
+    Raises ConfigError for a file that cannot be read, is empty, lacks a column, or has a header but no rows.
     """
     import pandas as pd
 
@@ -44,9 +47,9 @@ def read_facts(path: str | Path, what: str, columns: Sequence[str] = (), **optio
 
 
 def measured(frame: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
-    """The frame with these columns as numbers; blank cells are not numbers.
+    """The frame with these columns as numbers; blank cells become NaN.
 
-    Raises ConfigError where a cell holds anything but a finite number above 0.
+    Raises ConfigError if a cell contains anything but a finite number above 0.
     """
     found = {name: numbers_of(frame[name]) for name in names}
     for name, numbers in found.items():
@@ -60,7 +63,7 @@ def measured(frame: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
 
 
 def numbers_of(cells: pd.Series[Any]) -> pd.Series[Any]:
-    """The cells as numbers; what is none is not a number, nor is a whole number beyond any float."""
+    """The cells as numbers; NaN for other contents and for integers beyond the range of floats."""
     import pandas as pd
 
     try:
@@ -79,7 +82,7 @@ def _as_float(cell: Any) -> Any:
 
 
 def number(row: Row, name: str) -> float:
-    """A cell that holds a finite number. Raises ConfigError where it does not."""
+    """The finite number in a cell. Raises ConfigError for any other content."""
     try:
         value = float(row[name])
     except (TypeError, ValueError):
@@ -90,7 +93,7 @@ def number(row: Row, name: str) -> float:
 
 
 def above_zero(row: Row, name: str) -> float:
-    """A cell that holds a finite number above 0. Raises ConfigError where it does not."""
+    """The finite number above 0 in a cell. Raises ConfigError for any other content."""
     value = number(row, name)
     if value <= 0:
         raise ConfigError(f"{name} = {row[name]} is not allowed; expected a number above 0")
@@ -98,7 +101,7 @@ def above_zero(row: Row, name: str) -> float:
 
 
 def whole(row: Row, name: str) -> int:
-    """A cell that holds a count, of any length. Raises ConfigError where it does not."""
+    """The non-negative integer in a cell, of any size. Raises ConfigError for any other content."""
     try:
         value = int(str(row[name]))
     except ValueError:
@@ -111,9 +114,12 @@ def whole(row: Row, name: str) -> int:
 
 
 def each(frame: pd.DataFrame, path: str | Path, figures: Callable[[Row], dict[str, Any] | None]) -> pd.DataFrame:
-    """What a function makes of every row; rows of which it makes nothing are left out.
+    """The results of a function for every row; rows for which it returns None are left out.
 
-    Raises ConfigError naming file and row (counted from 1) for what the function raises.
+    frame: the rows
+    path: the file, for messages
+    figures: the function
+    Raises ConfigError naming file and row (counted from 1) if the function raises an error.
     """
     import pandas as pd
 

@@ -1,10 +1,10 @@
-"""What a person's name for a model means: `LLAMA3_70B`, `Qwen/Qwen3-32B` and `Llama-2-7b-chat-hf` name catalog files.
+"""Resolving common names of models: `LLAMA3_70B`, `Qwen/Qwen3-32B` and `Llama-2-7b-chat-hf` refer to catalog files.
 
-A file is known by its own name, by its `aliases` and by the `ids` under which its makers publish it. Case, spaces,
-hyphens, underscores and endings such as `-Instruct` tell no model from another; a digit more does. An organisation's
-id is taken at its word only where the file lists one of its ids, or where it copies other makers' models unchanged
-(`mirrors` in `models/names.json`). Behind a name may stand what was done to it: `cut to 4 layers`, a remark in
-brackets, the format that its weights were quantised to. `absent` says of names without a file why they have none.
+A file is found by its own name, by its `aliases` and by the `ids` under which the model is published. Case, spaces,
+hyphens, underscores and endings such as `-Instruct` are ignored; an additional digit is not. An organisation's id is
+accepted only if the file lists an id of that organisation, or if the organisation publishes unchanged copies of other
+models (`mirrors` in `models/names.json`). A name may be followed by a modification: `cut to 4 layers`, a remark in
+parentheses, the format to which its weights were quantised. `absent` gives the reasons for names without a file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from graphsim.units import short
 
 KIND = "models"
 LONGEST = 200
-"""Characters of the longest text that is read as a model's name."""
+"""Maximum length of a model's name in characters."""
 
 _ENDINGS = re.compile(r"-(hf|instruct|chat|it)$")
 _NAME = re.compile(r"[A-Za-z0-9_ .+:-]+")
@@ -44,9 +44,10 @@ _LISTED_ANYWHERE = re.compile(r"""["']?\b(?:aliases|ids)["']?\s*:""")
 class NamedModel:
     """The model that a text names.
 
-    name: of the catalog; layers: how many it is cut to, 0 for all
-    precision: of the quantised checkpoint that the text names, "" for what the catalog's file says
-    dense: whether that precision is known for models without experts only
+    name: name in the catalog
+    layers: number of layers to which it is cut; 0 for all
+    precision: precision of the quantised checkpoint that the text names; "" for that in the catalog's file
+    dense: whether that precision is known only for models without experts
     """
 
     name: str
@@ -57,12 +58,12 @@ class NamedModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
-    """The table beside the files.
+    """The table of names stored with the model files.
 
-    mirrors: organisations that publish other makers' models unchanged
-    formats: endings of quantised models with the precision that they stand for
-    quantised: single quantised models, each with the catalog's name and its precision
-    absent: reasons by names that have no file; those that end with `*` stand for all that begin so
+    mirrors: organisations that publish unchanged copies of other models
+    formats: precision by name ending of quantised models
+    quantised: individual quantised models, each with the catalog's name and the precision
+    absent: reasons by name without a file; a name that ends with `*` matches all names with this beginning
     """
 
     mirrors: frozenset[str] = frozenset()
@@ -72,9 +73,9 @@ class Names:
 
 
 def named_model(text: str) -> NamedModel | None:
-    """The model of the catalog that a text names; None for none.
+    """The model of the catalog that a text names; None if there is none.
 
-    Raises ConfigError for a name of several models.
+    Raises ConfigError for an ambiguous name.
     """
     text = text.strip()
     if not text or len(text) > LONGEST:
@@ -91,7 +92,7 @@ def named_model(text: str) -> NamedModel | None:
 
 
 def absent_reason(text: str) -> str:
-    """Why a name has no file in the catalog; "" where it is unknown."""
+    """The reason why a name has no file in the catalog; "" if unknown."""
     plain = " ".join(text.lower().split())
     absent = _names().absent
     starts = (reason for name, reason in absent.items() if name.endswith("*") and plain.startswith(name[:-1]))
@@ -104,14 +105,14 @@ def is_id(text: str) -> bool:
 
 
 def near_names(text: str, most: int = 3) -> list[str]:
-    """Names of the catalog that a text may have meant."""
+    """Names of the catalog that are similar to a text, `most` at most."""
     wanted, table = spelling(text), _table()
     near = difflib.get_close_matches(wanted, table.by_spelling, n=most, cutoff=0.6)
     return list(dict.fromkeys(name for found in near for name in sorted(table.by_spelling[found])))[:most]
 
 
 def spelling(name: str) -> str:
-    """A name without what spellings differ in: organisation, case, hyphens, `meta-`, `-hf`, `-instruct`, `-chat`."""
+    """A normalised name: without organisation, case, hyphens, `meta-`, `-hf`, `-instruct` and `-chat`."""
     text = re.sub(r"[_ ]", "-", name.rsplit("/", 1)[-1].lower()).removeprefix("meta-")
     while (cut := _ENDINGS.sub("", text)) != text:
         text = cut
@@ -119,7 +120,7 @@ def spelling(name: str) -> str:
 
 
 def _plainly_named(text: str) -> NamedModel | None:
-    """By an id or a name, or by one with the format that its weights were quantised to."""
+    """The model with this id or name, optionally followed by a quantisation format; None if there is none."""
     names = _names()
     if known := names.quantised.get(text.lower()):
         return NamedModel(name=known[0], precision=known[1])
@@ -135,7 +136,7 @@ def _plainly_named(text: str) -> NamedModel | None:
 
 
 def _file_of(text: str, names: Names) -> str | None:
-    """The catalog's name for a Hugging Face id or a name in any spelling."""
+    """The catalog's name for a Hugging Face id or a name in any spelling; None if there is none."""
     table = _table()
     if exact := table.by_id.get(text.lower()):
         return _only(text, exact)
@@ -159,7 +160,7 @@ def _only(text: str, homes: frozenset[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """Files by their ids and by their spellings, and the organisations that publish each."""
+    """Files by id and by normalised name, and the organisations that publish each."""
 
     by_id: dict[str, frozenset[str]] = field(default_factory=dict)
     by_spelling: dict[str, frozenset[str]] = field(default_factory=dict)
@@ -187,7 +188,7 @@ def _indexed(files: tuple[tuple[str, str, int], ...]) -> _Table:
 
 @lru_cache(maxsize=1024)
 def _other_names(file: str, _modified: int) -> tuple[str, ...]:
-    """A file's `aliases` and `ids`; none of a broken one, which is reported when it is loaded by name."""
+    """A file's `aliases` and `ids`; empty for an invalid file, which is reported when it is loaded by name."""
     path = Path(file)
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -200,7 +201,7 @@ def _other_names(file: str, _modified: int) -> tuple[str, ...]:
 
 
 def _listed(text: str) -> list[str]:
-    """The texts of one list. Plain ones are split here: a catalog's lists through the parser take 30 ms, so 3."""
+    """The texts in one list. Plain lists are split here, which takes 3 ms for a catalog; the parser takes 30 ms."""
     if plain := _PLAIN_LIST.fullmatch(text.strip()):
         entries = [" ".join(entry.split()) for entry in plain[2].split(",")]
         if all(_PLAIN_TEXT.fullmatch(entry) for entry in entries):

@@ -1,7 +1,7 @@
-"""Models that are named by their sizes: `megatron-22B (L=48 h=6144 a=64, ffn 4h, v=51200)`.
+"""Models described by their sizes: `megatron-22B (L=48 h=6144 a=64, ffn 4h, v=51200)`.
 
-Papers and tables of training runs name GPTs so, and mean Megatron-LM's: layers, hidden size, heads, width of the MLP,
-entries of the vocabulary, in the letters of Narayanan et al. (arXiv 2104.04473, table 1).
+Papers and tables of training runs describe Megatron-LM's GPT models this way: layers, hidden size, heads, MLP width and
+vocabulary size, in the notation of Narayanan et al. (arXiv 2104.04473, table 1).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from graphsim.errors import ConfigError
 from graphsim.units import short
 
 POSITIONS = 2048
-"""Learned positions where a name gives none: the sequence length of the GPT-3 paper and of Megatron-LM's papers."""
+"""Default number of learned positions: the sequence length of the GPT-3 paper and of Megatron-LM's papers."""
 
 _SIZES = re.compile(r"\s*([\w .+-]*?)\s*\(([^()]*)\)\s*")
 _ENTRY = re.compile(r"([a-z][a-z_-]*)\s*[= ]\s*(\d+(?:\.\d+)?)([hk]?)(?=[\s,]|$)")
@@ -31,9 +31,9 @@ _NEEDED = ("num_layers", "hidden_size", "num_attention_heads", "vocab_size")
 
 
 def sized_model(text: str) -> dict[str, Any] | None:
-    """The Megatron arguments that a name gives in brackets; None for a name without any.
+    """The Megatron arguments that a name states in parentheses; None for a name without any.
 
-    Raises ConfigError naming what is missing, or what is not understood, where some sizes stand there.
+    Raises ConfigError for incomplete sizes or unknown text among them.
     """
     found = _SIZES.fullmatch(text)
     if not found or "=" not in found[2]:
@@ -54,7 +54,7 @@ def sized_model(text: str) -> dict[str, Any] | None:
     hidden = sizes["hidden_size"][0]
     numbers = {key: number * hidden if times else number for key, (number, times) in sizes.items()}
     if strange := next((key for key, number in numbers.items() if number != int(number)), None):
-        raise ConfigError(f"model {short(text)}: {_KEYS[strange][0]} is no whole number")
+        raise ConfigError(f"model {short(text)}: {_KEYS[strange][0]} is not a whole number")
     config: dict[str, Any] = {key: int(number) for key, number in numbers.items()}
     if "num_query_groups" in config:
         config["group_query_attention"] = True

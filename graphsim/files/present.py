@@ -1,4 +1,4 @@
-"""Paths that users give: any text may be one, and none of these functions raises an error for it."""
+"""Checks of paths from users: none of these functions raises an error, whatever the text."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from graphsim.units import short
 
 _LONGEST_SHOWN = 300
-"""Characters of a path that a message repeats."""
+"""Maximum number of characters of a path in a message."""
 
 
 def is_present(path: str | Path) -> bool:
-    """Whether anything has this path; False as well for a text that no file system takes as a name.
+    """Whether the path exists; False as well for a text that is not a valid path.
 
     `Path.exists` raises OSError for a name that is too long.
     """
@@ -20,17 +20,17 @@ def is_present(path: str | Path) -> bool:
 
 
 def is_file(path: str | Path) -> bool:
-    """Whether a regular file has this path; False as well for a text that no file system takes as a name."""
+    """Whether the path is a regular file; False as well for a text that is not a valid path."""
     return os.path.isfile(path)  # noqa: PTH113 - never raises
 
 
 def is_folder(path: str | Path) -> bool:
-    """Whether a folder has this path; False as well for a text that no file system takes as a name."""
+    """Whether the path is a folder; False as well for a text that is not a valid path."""
     return os.path.isdir(path)  # noqa: PTH112 - never raises
 
 
 def expanded(path: str | Path) -> Path:
-    """The path with a leading `~` replaced by the home directory; as it is where nobody has that home.
+    """The path with a leading `~` replaced by the home directory; unchanged if there is no such user.
 
     `Path.expanduser` raises RuntimeError for a user that does not exist.
     """
@@ -38,5 +38,5 @@ def expanded(path: str | Path) -> Path:
 
 
 def shown(path: str | Path) -> str:
-    """The path as it appears in a message; quoted and cut where it is longer than any path that someone means."""
+    """The path as shown in a message; quoted and truncated if it is too long for a plausible path."""
     return str(path) if len(str(path)) <= _LONGEST_SHOWN else short(str(path))

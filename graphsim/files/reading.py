@@ -1,7 +1,7 @@
 """Reading a user's YAML and JSON: safely, strictly, and with all problems in one message.
 
-`load_mapping` turns a file into plain data; `Fields` reads such data key by key, checks types
-and ranges, remembers every problem and at `finish` raises one ConfigError that lists them.
+`load_mapping` reads a file into plain data; `Fields` reads such data key by key, checks types and ranges, collects all
+problems, and raises one ConfigError that lists them when `finish` is called.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ REQUIRED: Any = object()
 
 
 def read_text(path: Path) -> str:
-    """The text of a user's file. Raises ConfigError if it is missing, empty, huge or not text."""
+    """The text of a user's file. Raises ConfigError if the file is missing, empty, too large or not text."""
     if "\0" in str(path):
-        raise ConfigError(f"{short(str(path))}: holds a character that no path has")
+        raise ConfigError(f"{short(str(path))}: contains a character that no path may have")
     try:
         size = path.stat().st_size
         if path.is_dir():
@@ -47,9 +47,9 @@ def read_text(path: Path) -> str:
 
 
 def load_mapping(path: Path) -> dict[str, Any]:
-    """The mapping that a YAML or JSON file holds.
+    """The mapping in a YAML or JSON file.
 
-    Raises ConfigError with the line of a syntax error, a duplicated key or an alias.
+    Raises ConfigError with the line of a syntax error, a duplicate key or an alias.
     """
     text = read_text(path)
     try:
@@ -78,8 +78,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 class Fields:
     """One mapping of a user's file, read key by key.
 
-    Getters return the default after noting a problem, so a loader can go on and report all of
-    them at once. Keys that were not read are problems too, unless `lenient`.
+    Getters note a problem and return the default, so that a loader can continue and report all problems at once. Keys
+    that were not read are problems, too, unless `lenient`.
     """
 
     def __init__(  # noqa: D107 - see the class
@@ -93,15 +93,15 @@ class Fields:
             self.problems.append(f"{path or 'the document'} = {short(data)} is not a mapping")
             data = {}
             if parent:
-                self.problems = []  # one problem is enough: what it should have held goes without saying
+                self.problems = []  # one problem suffices; missing keys are not reported in addition
         self.data: Mapping[str, Any] = data
 
     def __contains__(self, key: str) -> bool:
-        """Whether the file gives a value for `key`."""
+        """Whether the file has a value for `key`."""
         return self.data.get(key) is not None
 
     def keys(self) -> Iterable[str]:
-        """The keys that the file gives here."""
+        """The keys of the mapping in the file."""
         return [str(key) for key in self.data]
 
     def is_idle(self, key: str) -> bool:
@@ -109,12 +109,12 @@ class Fields:
         return key in self and key not in self._known
 
     def asked(self, key: str) -> bool:
-        """Whether anybody has asked for the key."""
+        """Whether the key has been requested."""
         return key in self._known
 
     @property
     def asked_for(self) -> frozenset[str]:
-        """The keys that anybody has asked for, whether the file gives them or not."""
+        """The keys that have been requested, whether the file has them or not."""
         return frozenset(self._known)
 
     def name(self, key: str) -> str:
@@ -122,12 +122,12 @@ class Fields:
         return f"{self.path}.{key}" if self.path else key
 
     def problem(self, key: str, text: str) -> None:
-        """Note that `key` is wrong; `text` goes on after the value."""
+        """Note a problem with `key`; `text` continues the sentence after the value."""
         found = f" = {short(self.data[key])}" if key in self.data else ""
         self.problems.append(f"{self.name(key)}{found} {text}")
 
     def raw(self, key: str, default: Any = None) -> Any:
-        """The value as it stands, unchecked; null counts as absent."""
+        """The unchecked value; null counts as absent."""
         self._known.add(key)
         value = self.data.get(key)
         return default if value is None else value
@@ -154,7 +154,7 @@ class Fields:
         return value
 
     def integer(self, key: str, default: Any = REQUIRED, least: int = 1, most: int = MAX_INTEGER) -> Any:
-        """A whole number within bounds; a float such as 4.0 counts as one."""
+        """An integer within bounds; a float such as 4.0 counts as one."""
 
         def good(value: Any) -> bool:
             whole = isinstance(value, int) or (
@@ -169,7 +169,7 @@ class Fields:
     def number(
         self, key: str, default: Any = REQUIRED, kind: str = "", least: float = 0.0, most: float = math.inf
     ) -> Any:
-        """A finite number in SI units, written plainly or with a unit of `kind` (see units.UNITS)."""
+        """A finite number in SI units, written without a unit or with a unit of `kind` (see units.UNITS)."""
         value = self._checked(key, default, lambda v: True, f"a number{f' in {kind}' if kind else ''}")
         if value is default or value is None:
             return 1.0 if value is None and default is REQUIRED else value
@@ -190,17 +190,17 @@ class Fields:
         return self._checked(key, default, lambda v: isinstance(v, bool), "true or false")
 
     def mapping(self, key: str, *, required: bool = False, lenient: bool | None = None) -> Fields:
-        """The mapping below `key`; empty when absent."""
+        """The mapping below `key`; empty if absent."""
         value = self.raw(key)
         if value is None and required:
             self.problems.append(f"{self.name(key)} is missing, expected a mapping")
         nested = self.child({} if value is None else value, self.name(key), lenient)
         if value is None and required:
-            nested.problems = []  # as in the constructor
+            nested.problems = []  # as in `__init__`
         return nested
 
     def sequence(self, key: str, *, required: bool = False, most: int = 100_000) -> Sequence[Any]:
-        """The list below `key`; empty when absent."""
+        """The list below `key`; empty if absent."""
         value = self.raw(key)
         if value is None:
             if required:
@@ -218,16 +218,16 @@ class Fields:
         return nested
 
     def below(self) -> Iterator[Fields]:
-        """The mappings that were read below this one, and below these."""
+        """The mappings that were read below this one, recursively."""
         for nested in self._children:
             yield nested
             yield from nested.below()
 
     def unknown_keys(self) -> list[str]:
-        """Keys of the file that were not read, here and below, as problems."""
+        """Problems for the keys of the file that were not read, here and below."""
         unknown = [] if self.lenient else [key for key in self.data if key not in self._known]
         told = [choices_text(key, self._known) for key in unknown]
-        told[1:] = [text.partition("allowed:")[0].strip() for text in told[1:]]  # what is allowed is said once
+        told[1:] = [text.partition("allowed:")[0].strip() for text in told[1:]]  # what is allowed is stated only once
         own = [
             f"{self.name(str(key))} is not a known key{'; ' if hint else ''}{hint}"
             for key, hint in zip(unknown, told, strict=True)
@@ -235,7 +235,7 @@ class Fields:
         return own + [text for nested in self._children for text in nested.unknown_keys()]
 
     def finish(self) -> None:
-        """Raise one ConfigError with every problem found, unknown keys included."""
+        """Raise one ConfigError with all problems found, including unknown keys."""
         problems = list(dict.fromkeys(self.unknown_keys() + self.problems))
         if problems:
             more = f" (and {len(problems) - 8} more)" if len(problems) > 8 else ""

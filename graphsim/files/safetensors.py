@@ -2,7 +2,7 @@
 
 A file starts with the header's length in 8 bytes, little endian; the header is JSON: each tensor's `dtype`, `shape` and
 `data_offsets`, and `__metadata__` (https://github.com/huggingface/safetensors, "Format", version 0.8). The weights
-behind it are never read, and need not be there: what a file is cut off behind its header says all that is asked here.
+after it are never read and may be missing: a file truncated after its header suffices.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from graphsim.files.tensors import StoredTensor, StoredTensors
 from graphsim.units import short
 
 MAX_HEADER_BYTES = 100 * 10**6
-"""The limit of the format's own reader (safetensors 0.8, `MAX_HEADER_SIZE`)."""
+"""The header size limit of the format's own reader (safetensors 0.8, `MAX_HEADER_SIZE`)."""
 
 MAX_FILES = 2_000
-"""More shards than any checkpoint has."""
+"""Upper limit for the number of files of a checkpoint."""
 
 INDEX = "model.safetensors.index.json"
 
@@ -31,15 +31,15 @@ BITS = {
     "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32,
     "I64": 64, "U64": 64, "F64": 64, "C64": 64,
 }  # fmt: skip
-"""Bits of an element by the format's name (safetensors 0.8, `Dtype`)."""
+"""Bits per element by data type (safetensors 0.8, `Dtype`)."""
 
 
 _POINTER = b"version "
-"""How a pointer of Git LFS begins (its specification, version 1)."""
+"""The beginning of a Git LFS pointer file (specification version 1)."""
 
 
 def read_header(path: Path) -> Mapping[str, Any]:
-    """The header of one file, `__metadata__` left out. Raises ConfigError if it is not one."""
+    """The header of one file without `__metadata__`. Raises ConfigError if the file has no valid header."""
     try:
         with path.open("rb") as file:
             start = file.read(8)
@@ -48,7 +48,7 @@ def read_header(path: Path) -> Mapping[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from None
     if start == _POINTER:
-        raise ConfigError(f"{path}: is a pointer of Git LFS in place of its file; 'git lfs pull' brings the file")
+        raise ConfigError(f"{path}: is a Git LFS pointer instead of the file; run 'git lfs pull' to fetch it")
     if not start:
         raise ConfigError(f"{path}: the file is empty, expected a safetensors file")
     if not text:
@@ -64,7 +64,7 @@ def read_header(path: Path) -> Mapping[str, Any]:
 
 
 def read_shape(path: Path, key: str, entry: Any) -> tuple[list[int], Any]:
-    """The shape and the `dtype` that a header gives a tensor. Raises ConfigError if the shape is none."""
+    """The shape and `dtype` of a tensor in a header. Raises ConfigError if the shape is invalid."""
     shape, dtype = (entry.get(name) if isinstance(entry, Mapping) else None for name in ("shape", "dtype"))
     if not (isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape)):
         raise ConfigError(f"{path}: tensor {short(key)} has shape {short(shape)}, expected whole numbers")
@@ -74,10 +74,10 @@ def read_shape(path: Path, key: str, entry: Any) -> tuple[list[int], Any]:
 def read_file(path: Path) -> dict[str, StoredTensor]:
     """All tensors of one file.
 
-    Raises ConfigError naming a tensor whose format, shape and place in the file do not belong together.
+    Raises ConfigError naming a tensor whose data type, shape and offsets are inconsistent.
     """
     tensors: dict[str, StoredTensor] = {}
-    seen: dict[Any, StoredTensor] = {}  # a model has few shapes, and experts by the ten thousand
+    seen: dict[Any, StoredTensor] = {}  # a model has few shapes, but may have ten thousands of experts
     for key, entry in read_header(path).items():
         try:
             start, end = entry["data_offsets"]
@@ -105,10 +105,10 @@ def _tensor(path: Path, key: str, entry: Any) -> StoredTensor:
 
 
 def read_folder(folder: Path) -> StoredTensors | None:
-    """The tensors of a model folder: from the headers of its files, else from the index alone; None without either.
+    """The tensors of a model folder: from the headers of its files, else from the index only; None without either.
 
-    Where there is an index, it says which files belong to the model; a folder that lacks some of these is read by the
-    index's names. Raises ConfigError naming the file and what is wrong with it.
+    If there is an index, it determines which files belong to the model; if some of them are missing, only the names in
+    the index are used. Raises ConfigError naming the file and what is wrong with it.
     """
     index = folder / INDEX
     if index.is_file():
@@ -125,9 +125,9 @@ def read_folder(folder: Path) -> StoredTensors | None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a folder without an index: `model.safetensors` where it is, else those of a model.
+    """The safetensors files of a folder without an index: `model.safetensors` if it exists, else all model files.
 
-    Adapters are none, nor is `consolidated.safetensors` beside others, which holds the same weights once more.
+    Adapters are left out, and so is `consolidated.safetensors` next to others, since it contains the same weights.
     """
     single = folder / "model.safetensors"
     if single.is_file():
@@ -152,7 +152,7 @@ def _read(folder: Path, files: Iterable[Path]) -> StoredTensors:
 
 
 def _index(path: Path) -> tuple[dict[str, str], int]:
-    """The file of each tensor, and the bytes of all; 0 where the index does not say."""
+    """The file of each tensor, and the total number of bytes; 0 if the index does not state it."""
     try:
         size = path.stat().st_size
         text = path.read_text(encoding="utf-8") if size <= MAX_HEADER_BYTES else ""

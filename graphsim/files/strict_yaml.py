@@ -1,4 +1,4 @@
-"""YAML as data only: no aliases, no key twice, no tags, no deep nesting. Imported when a file is read."""
+"""Strict YAML: no aliases, duplicate keys, tags or deep nesting. Imported only when a file is read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _StrictLoader(_Loader):  # type: ignore[misc]
-    """Safe YAML in which a key given twice is an error."""
+    """A safe YAML loader that rejects duplicate keys."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -27,7 +27,7 @@ class _StrictLoader(_Loader):  # type: ignore[misc]
 
 
 def parse(text: str) -> Any:
-    """The plain data that a YAML text holds. Raises ConfigError with the line of what is wrong."""
+    """The plain data in a YAML text. Raises ConfigError with the line of the error."""
     try:
         _refuse_aliases_and_depth(text)
         return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a subclass of the safe loader
@@ -35,7 +35,7 @@ def parse(text: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1}: " if mark else ""
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable"
-        if "nesting depth" in problem:  # libyaml's scanner has a limit of its own and may meet it first
+        if "nesting depth" in problem:  # libyaml's scanner has its own limit, which may apply first
             problem = _TOO_DEEP
         raise ConfigError(f"{line}not valid YAML ({problem})") from None
 
@@ -44,7 +44,7 @@ def _refuse_aliases_and_depth(text: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         mark: Any = event.start_mark
-        if isinstance(event, yaml.AliasEvent):  # aliases can make a short file expand without bound
+        if isinstance(event, yaml.AliasEvent):  # aliases can make a short file expand without limit
             raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", mark)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:

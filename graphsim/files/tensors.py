@@ -1,4 +1,4 @@
-"""What a checkpoint's files say of their tensors: names, number formats, shapes, bytes; never the weights."""
+"""Descriptions of a checkpoint's tensors: names, number formats, shapes and bytes, without the weights."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import NamedTuple
 class StoredTensor(NamedTuple):
     """One tensor of a checkpoint.
 
-    dtype: as its file names it (`BF16`, `F8_E4M3`, `Q4_K`), "" where only the name is known
-    shape: as PyTorch orders it, None where only the name is known
-    bytes: that it takes in its file
+    dtype: data type as named in its file (`BF16`, `F8_E4M3`, `Q4_K`); "" if only the name is known
+    shape: shape in PyTorch's order; None if only the name is known
+    bytes: its size in the file
     """
 
     dtype: str = ""
@@ -21,7 +21,7 @@ class StoredTensor(NamedTuple):
 
     @property
     def elements(self) -> int:
-        """Entries of the shape; 0 where it is not known."""
+        """Number of elements; 0 if the shape is not known."""
         return 0 if self.shape is None else math.prod(self.shape)
 
 
@@ -29,9 +29,9 @@ class StoredTensor(NamedTuple):
 class StoredTensors:
     """The tensors of a checkpoint by name.
 
-    source: the folder or file, as messages name it
-    total_bytes: of all tensors
-    complete: whether formats and shapes are known, or only names
+    source: the folder or file, for messages
+    total_bytes: bytes of all tensors
+    complete: whether data types and shapes are known, not only names
     """
 
     source: str

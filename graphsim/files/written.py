@@ -1,4 +1,4 @@
-"""Files that graphsim writes, whole or not at all, and reads back."""
+"""Writing files atomically, and reading them back."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from graphsim.files.present import is_folder, is_present, shown
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """Write a file as UTF-8. Raises ConfigError saying why it cannot be written."""
+    """Write a UTF-8 file and return its path. Raises ConfigError stating why it cannot be written."""
     return write_bytes(path, text.encode("utf-8", errors="replace"))
 
 
 def write_bytes(path: str | Path, content: bytes) -> Path:
-    """Write a file; what was there stays until the new one is whole. Raises ConfigError saying why it cannot be."""
+    """Write a file; an existing one is kept until the new one is complete.
+
+    Raises ConfigError stating why it cannot be written.
+    """
     return _write(path, [content])
 
 
@@ -35,10 +38,11 @@ def _write(path: str | Path, parts: Iterable[bytes]) -> Path:
 
 @contextmanager
 def whole(path: str | Path) -> Iterator[Path]:
-    """A new file beside `path` to write to, which takes its place where the block ends; else what was there stays.
+    """Context with a temporary file next to `path` that replaces it on success; after an error, `path` is unchanged.
 
-    It has the suffix of `path`, by which some libraries know the format. What is no ordinary file, such as a pipe, is
-    given as it is. Raises ConfigError naming the path and saying why it cannot be written.
+    The temporary file has the suffix of `path`, from which some libraries derive the format. A path that is not a
+    regular file, such as a pipe, is used directly. Raises ConfigError naming the path and the reason if it cannot be
+    written.
     """
     target = Path(path)
     try:
@@ -73,7 +77,7 @@ def _umask() -> int:
 
 
 def read_text(path: str | Path) -> str:
-    """A file's text. Raises ConfigError saying why it cannot be read."""
+    """A file's text. Raises ConfigError stating why it cannot be read."""
     try:
         return Path(path).read_text(encoding="utf-8")
     except OSError as error:
@@ -83,7 +87,7 @@ def read_text(path: str | Path) -> str:
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """A file's content. Raises ConfigError saying why it cannot be read."""
+    """A file's content. Raises ConfigError stating why it cannot be read."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
