@@ -1,8 +1,8 @@
 """Hugging Face `config.json` -> ModelConfig: one small file per group of families.
 
 A family is a function from the fields of a config to a ModelConfig, listed under its `model_type` in the
-`FAMILIES` of its file; every file in this folder is looked into. An architecture that no file lists is an error,
-never a Llama.
+`FAMILIES` of its file; every file in this folder is imported. An architecture that no file lists is an error;
+it is never read as a Llama.
 """
 
 from __future__ import annotations
@@ -36,18 +36,19 @@ def _readers() -> dict[str, Reader]:
 
 
 QUANTISED = ("quantization_config", "compression_config")
-"""Where a config describes the quantisation (the second: older versions of compressed-tensors)."""
+"""Keys under which a config describes its quantisation (the second: older versions of compressed-tensors)."""
 
 FAMILIES = _readers()
-"""How each `model_type` is read."""
+"""Readers by `model_type`."""
 
 
 def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = ()) -> ModelConfig:
     """The model that a Hugging Face config describes, with the towers of a multimodal one.
 
-    ignore: keys that shape layers and that no reader knows, to go on without; `all` for whatever they are
+    ignore: unknown keys to ignore although they may shape layers; `all` for all such keys
+
     Raises ConfigError naming the field, what was found and what is allowed; for an unknown `model_type`,
-    the nearest known ones; for towers that are not known, how to go on without them.
+    the nearest known ones; for unknown towers, how to continue without them.
     """
     draft = draft_of(data, where)
     whole = None if draft else _whole_of(data, where)
@@ -56,7 +57,7 @@ def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = (
     reader = draft.reader if draft else FAMILIES.get(kind) if isinstance(kind, str) else None
     if reader is None and isinstance(data.get("thinker_config"), Mapping):
         alone = "to simulate the part that answers in text, give its thinker_config as the config"
-        raise ConfigError(f"{where}: model_type = {kind!r} speaks as well, which is not known; {alone}")
+        raise ConfigError(f"{where}: model_type = {kind!r} also produces speech, which is not supported; {alone}")
     if reader is None and whole is not None and text is data:
         raise ConfigError(f"{where}: text_config is missing, expected the config of the language model in {kind!r}")
     if reader is None:
@@ -93,9 +94,9 @@ def from_config(data: Mapping[str, Any], where: str, ignore: Collection[str] = (
 
 
 def _quantised(data: Mapping[str, Any], text: Mapping[str, Any], fields: Fields) -> Any:
-    """The description of the quantisation, None where there is none.
+    """The description of the quantisation; None if there is none.
 
-    DeepSeek-V4 says beside it what its experts are in; transformers 5.24 moves that in (`DeepseekV4Config`).
+    DeepSeek-V4 states the format of its experts outside it; transformers 5.24 moves it inside (`DeepseekV4Config`).
     """
     said = next((part[key] for part in (data, text) for key in QUANTISED if part.get(key) is not None), None)
     experts = fields.raw("expert_dtype")
@@ -103,19 +104,19 @@ def _quantised(data: Mapping[str, Any], text: Mapping[str, Any], fields: Fields)
 
 
 def _alone(data: Mapping[str, Any]) -> bool:
-    """Whether the class in `architectures` is the language model of a multimodal config without the towers."""
+    """Whether the class in `architectures` is a multimodal config's language model without the towers."""
     kind, named = data.get("model_type"), data.get("architectures")
     whole = WHOLES.get(kind) if isinstance(kind, str) else None
     return whole is not None and isinstance(named, list) and bool(named) and named[0] in whole.alone
 
 
 def _towers_of(data: Mapping[str, Any]) -> list[str]:
-    """Keys of nested configs that may be towers'."""
+    """Keys of nested configs that may describe towers."""
     return sorted(key for key in data if key.endswith("_config") and key not in _NO_TOWERS)
 
 
 def _whole_of(data: Mapping[str, Any], where: str) -> Whole | None:
-    """How the towers of a multimodal config are read; None where it has none."""
+    """The reader of a multimodal config's towers; None if it has none."""
     kind = data.get("model_type")
     towers = _towers_of(data)
     whole = WHOLES.get(kind) if isinstance(kind, str) else None
@@ -137,11 +138,11 @@ def _is_known(kind: object) -> bool:
 
 
 _NO_TOWERS = ("text_config", *QUANTISED, "generation_config")
-"""Nested configs that describe no tower."""
+"""Keys of nested configs that do not describe towers."""
 
 
 def _with_towers(config: ModelConfig, whole: Whole, fields: Fields) -> ModelConfig:
-    """The whole model: its language model in its place, beside its towers."""
+    """The whole model: its language model, under its module paths within the whole, and its towers."""
     config = converted(config, str(fields.raw("model_type")))
     parts = Parts(fields=fields, language=config)
     encoders = whole.encoders(parts)
@@ -149,7 +150,7 @@ def _with_towers(config: ModelConfig, whole: Whole, fields: Fields) -> ModelConf
 
 
 def text_part(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The language model's own config. Whether it ties its embeddings, transformers asks the whole config."""
+    """The language model's config, with the tying of embeddings taken from the whole config, as in transformers."""
     nested = data.get("text_config")
     if not isinstance(nested, Mapping):
         return data
@@ -160,6 +161,6 @@ def text_part(data: Mapping[str, Any]) -> Mapping[str, Any]:
     tied = tied or False if whole is not None else tied
     if whole is not None and whole.either_ties:
         tied = tied or nested.get("tie_word_embeddings", tied_by_default(str(nested.get("model_type"))))
-    within = whole is not None and not whole.bare  # a model of its own, with a head, asks its own config
+    within = whole is not None and not whole.bare  # a standalone model with a head uses its own config
     own = {"tie_word_embeddings": tied} if tied is not None and not within else {}
     return {**outer, **nested, **own}

@@ -1,4 +1,4 @@
-"""Snowflake Arctic: a dense transformer with a mixture of experts beside each block."""
+"""Snowflake Arctic: a dense transformer with a mixture of experts in parallel with each block."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from graphsim.models.layers.residual_experts import ResidualExperts
 
 
 def arctic(fields: Fields, name: str) -> ModelConfig:
-    """Every so many layers have experts, with an MLP as wide as the residual stream beside them (vLLM, `arctic.py`)."""
+    """Experts at regular intervals, in parallel with an MLP as wide as the residual stream (vLLM, `arctic.py`)."""
     dims = read_dims(fields)
     experts, chosen = experts_of(fields)
     names = MoeNames(

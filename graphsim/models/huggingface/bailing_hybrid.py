@@ -22,7 +22,7 @@ _NAMES = KdaNames(decay=("self_attn.forget_gate.f_proj",), gate=("self_attn.g_pr
 
 
 def bailing_hybrid(fields: Fields, name: str) -> ModelConfig:
-    """Experts as DeepSeek has them; decay and gate of the delta rule are projected at full width."""
+    """Experts as in DeepSeek; decay and gate of the delta rule are projected at full width."""
     dims = read_dims(fields, floor=True, ties=False)
     delta = KimiDeltaAttention(
         heads=size(fields, "linear_num_heads", default=dims.heads),

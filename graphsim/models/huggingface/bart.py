@@ -1,4 +1,4 @@
-"""BART and its kin: text to text, one embedding for both sides and the output head (arXiv 1910.13461)."""
+"""BART and similar models: text to text, one embedding for both sides and the output head (arXiv 1910.13461)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ _ENCODER = ("encoder_layers", "encoder_attention_heads", "encoder_ffn_dim")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Make:
-    """What these families differ in.
+    """The differences between these families.
 
-    kind: its `model_type`
-    embedding_norm: a norm behind the embeddings; final_norm: one behind the last layer
-    tables: positions are weights, learned ones or made once; offset: rows of the table beyond them
+    kind: the `model_type`
+    embedding_norm: whether a norm follows the embeddings
+    final_norm: whether one follows the last layer
+    tables: whether positions are stored, learned or precomputed
+    offset: number of additional rows in their table
     """
 
     kind: str
@@ -44,7 +46,7 @@ class _Make:
         )
 
     def norm(self, kind: str) -> NormLayer | None:
-        """What is behind the last layer."""
+        """The norm after the last layer; None if there is none."""
         return NormLayer(name=f"model.{kind}.layer_norm", kind="layer") if self.final_norm else None
 
     def encoder(self, side: Side, entries: int, positions: int, shared: bool) -> SourceEncoder:
@@ -70,11 +72,11 @@ _MAKES = (
     _Make(kind="blenderbot-small", style=Style(pre_norm=False), embedding_norm=True),
     _Make(kind="m2m_100", style=Style(), final_norm=True, tables=False),
 )
-"""All of them."""
+"""The variants that `bart` reads."""
 
 
 def bart(fields: Fields, name: str) -> ModelConfig:
-    """An encoder and a decoder, or the decoder alone."""
+    """An encoder and a decoder, or only the decoder."""
     kind = fields.data.get("model_type")
     make, alone = next(make for make in _MAKES if make.kind == kind), is_alone(fields)
     decoder, positions = side_of(fields, "decoder"), size(fields, "max_position_embeddings")
@@ -89,7 +91,7 @@ def bart(fields: Fields, name: str) -> ModelConfig:
         unused(fields, *_ENCODER)
     tied = fields.flag("tie_word_embeddings", True)
     if not tied and not alone:
-        fields.problem("tie_word_embeddings", "is not simulated of an encoder-decoder; expected true")
+        fields.problem("tie_word_embeddings", "is not simulated for an encoder-decoder; expected true")
     return ModelConfig(
         name=name,
         hidden_size=decoder.hidden,

@@ -1,4 +1,4 @@
-"""Encoder-decoders in BART's wake with ends of their own: TrOCR's and BigBird-Pegasus's decoders, FSMT, SeamlessM4T."""
+"""BART-like models with other embeddings and heads: TrOCR's and BigBird-Pegasus's decoders, FSMT, SeamlessM4T."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from graphsim.models.source import SourceEncoder
 
 
 def trocr(fields: Fields, name: str) -> ModelConfig:
-    """The text decoder of TrOCR (arXiv 2109.10282), alone."""
+    """The text decoder of TrOCR (arXiv 2109.10282), without the image encoder."""
     side, positions = side_of(fields, "decoder"), size(fields, "max_position_embeddings")
     unused(fields, "scale_embedding", "is_encoder_decoder")
     width = size(fields, "cross_attention_hidden_size", default=side.hidden)
@@ -42,7 +42,7 @@ def trocr(fields: Fields, name: str) -> ModelConfig:
 
 
 def bigbird_pegasus(fields: Fields, name: str) -> ModelConfig:
-    """The decoder alone: its encoder's sparse attention (arXiv 2007.14062) is not simulated."""
+    """Only the decoder: the encoder's sparse attention (arXiv 2007.14062) is not simulated."""
     if not is_alone(fields):
         fields.problem("architectures", "is not simulated; expected BigBirdPegasusForCausalLM, the decoder alone")
     side, positions = side_of(fields, "decoder"), size(fields, "max_position_embeddings")
@@ -66,7 +66,7 @@ def bigbird_pegasus(fields: Fields, name: str) -> ModelConfig:
 
 
 def fsmt(fields: Fields, name: str) -> ModelConfig:
-    """Translation with a vocabulary for each language (arXiv 1907.06616)."""
+    """Translation with separate vocabularies of the two languages (arXiv 1907.06616)."""
     unused(fields, "scale_embedding", "langs", "is_encoder_decoder", "architectures")
     if fields.flag("tie_word_embeddings", False):
         fields.problem("tie_word_embeddings", "is not simulated; expected false")
@@ -103,7 +103,7 @@ def fsmt(fields: Fields, name: str) -> ModelConfig:
 
 
 def seamless(fields: Fields, name: str) -> ModelConfig:
-    """Text to text of SeamlessM4T (arXiv 2308.11596); its speech is not simulated."""
+    """SeamlessM4T's text-to-text model (arXiv 2308.11596); speech is not simulated."""
     given = fields.sequence("architectures")
     if not given or not str(given[0]).endswith("ForTextToText"):
         fields.problem("architectures", "is not simulated; expected a class that ends in ForTextToText")
@@ -116,7 +116,7 @@ def seamless(fields: Fields, name: str) -> ModelConfig:
     encoder, decoder, vocab = side_of(fields, "encoder"), side_of(fields, "decoder"), size(fields, "vocab_size")
     if not fields.flag("tie_word_embeddings", True):
         fields.problem("tie_word_embeddings", "is not simulated; expected true")
-    unused(fields, *(key for key in fields.keys() if key.startswith(_SPEECH)))  # noqa: SIM118 - Fields is no mapping
+    unused(fields, *(key for key in fields.keys() if key.startswith(_SPEECH)))  # noqa: SIM118 - Fields is not a mapping
     return ModelConfig(
         name=name,
         hidden_size=decoder.hidden,
@@ -141,7 +141,7 @@ _SPEECH = (
     "conv_depthwise", "lang_embed", "spkr_embed", "variance_", "var_pred", "feature_projection", "left_chunk",
     "speech_", "char_", "left_", "right_", "max_position_embeddings", "scale_embedding", "sampling_rate",
 )  # fmt: skip
-"""What keys of its speech encoder, unit decoder and vocoder begin with; positions of text are made, not kept."""
+"""Prefixes of keys of the speech encoder, the unit decoder and the vocoder; text positions are computed, not stored."""
 
 FAMILIES: dict[str, Reader] = {
     "trocr": trocr,

@@ -1,7 +1,7 @@
-"""BERT and its kin: LayerNorm, biases, tables of positions and of kinds of tokens (1810.04805).
+"""BERT and similar models: LayerNorm, biases, position and token type embeddings (arXiv 1810.04805).
 
-Their class for language models generates as a decoder does, whatever `is_decoder` says: what is simulated is that.
-The other classes look both ways and keep nothing.
+Their class for language models generates like a decoder, regardless of `is_decoder`, and is simulated as one. The other
+classes have bidirectional attention and no KV cache.
 """
 
 from __future__ import annotations
@@ -36,13 +36,15 @@ _HEADS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Make:
-    """What these families differ in.
+    """The differences between these families.
 
-    root: module of the model without its head; head: a key of the heads
-    before: norms before attention and MLP, "" for norms behind the sums; last: of the norm behind all layers
-    embedding_norm: a norm behind the sum of the tables
-    pooled: the class without a head has a linear for the first position
-    offset: positions that the first rows of their table are not for
+    root: module of the model without its head
+    head: a key of the heads
+    before: norms before attention and MLP; None for norms after the residual sums
+    last: module of the norm after all layers; "" if there is none
+    embedding_norm: whether a norm follows the sum of the embeddings
+    pooled: whether the class without a head has a linear layer on the first position
+    offset: whether the first rows of the position table are unused
     """
 
     kind: str
@@ -58,24 +60,27 @@ class Make:
 
     @property
     def after(self) -> tuple[str, str]:
-        """Norms behind the sums."""
+        """Modules of the norms after the residual sums."""
         return "attention.output.LayerNorm", "output.LayerNorm"
 
     @property
     def classifier_pooler(self) -> str:
-        """Module of the pooler that classifiers read, "" where they have a dense layer of their own."""
+        """Module of the pooler that classifiers use; "" if they have their own dense layer."""
         return f"{self.root}.pooler.dense" if self.pooled and self.head in ("cls", "rembert") else ""
 
 
 def attention_names(module: str) -> AttentionNames:
-    """Projections of `attention` or `crossattention`."""
+    """Module names of the projections of `attention` or `crossattention`."""
     return AttentionNames(
         q=f"{module}.self.query", k=f"{module}.self.key", v=f"{module}.self.value", o=f"{module}.output.dense"
     )
 
 
 def part(name: str, layer: Layer, norms: tuple[str, str]) -> Iterator[Residual | NormLayer]:
-    """A branch with a norm before it, or behind the sum that it joins; the other of the two names is ""."""
+    """A residual branch with a norm before it, or after its sum.
+
+    norms: names of the norm before and of the norm after; one of them is ""
+    """
     before, after = (NormLayer(name=norm, kind="layer") if norm else None for norm in norms)
     yield Residual(name=name, norm=before, branches=(Branch(layer=layer),))
     if after:
@@ -85,9 +90,10 @@ def part(name: str, layer: Layer, norms: tuple[str, str]) -> Iterator[Residual |
 def layer_of(
     make: Make, dims: Dims, fields: Fields, bias: bool = True, *, encodes: bool = False, reads: bool = False
 ) -> tuple[Part, ...]:
-    """The parts of a layer; attention to an encoder that is not there does nothing.
+    """The parts of a layer; cross-attention without an encoder is never executed.
 
-    encodes: it is an encoder's, which looks both ways and keeps nothing; reads: there is an encoder to attend to
+    encodes: whether it is an encoder's, with bidirectional attention and no KV cache
+    reads: whether there is an encoder to attend to
     """
     attention = SelfAttention(
         heads=dims.heads,
@@ -115,7 +121,7 @@ def layer_of(
 
 
 def stem_of(make: Make, dims: Dims, fields: Fields) -> SumStem:
-    """Tokens, positions and kinds of tokens."""
+    """Embeddings of tokens, positions and token types."""
     module = f"{make.root}.embeddings"
     width = size(fields, "embedding_size", "input_embedding_size", default=dims.hidden)
     kinds = size(fields, "type_vocab_size") if make.types else 0
@@ -153,7 +159,7 @@ def head_of(make: Make, dims: Dims, fields: Fields, tied: bool) -> TransformHead
         "cls",
         "lm_head",
         "plain",
-    )  # the class has a bias beside the linear's, tied or unused
+    )  # the class has a second bias, tied to the linear's or unused
     return TransformHead(
         vocab_size=dims.vocab,
         tied=tied,
@@ -169,7 +175,7 @@ def head_of(make: Make, dims: Dims, fields: Fields, tied: bool) -> TransformHead
 
 
 def generating(fields: Fields, named: tuple[str, ...] = ("ForCausalLM", "LMHeadModel", "Decoder")) -> tuple[str, ...]:
-    """A note where the config is not of a decoder; a problem where its class does not generate."""
+    """A note if the config is not a decoder's; a class that does not generate is noted as a problem of `fields`."""
     given = fields.sequence("architectures")
     if given and not str(given[0]).endswith(named):
         others = f"one without a head, such as BertModel, or one that ends with {', '.join(ANSWERING)}"
@@ -183,24 +189,27 @@ def generating(fields: Fields, named: tuple[str, ...] = ("ForCausalLM", "LMHeadM
 
 
 def encodes(make: Make, fields: Fields) -> bool:
-    """Whether the config is of a class that generates nothing, which looks both ways unless it is a decoder's."""
+    """Whether the config's class generates nothing and so has bidirectional attention; a decoder is a problem."""
     given = fields.sequence("architectures")
     bare = bool(given) and str(given[0]).endswith("Model") and not str(given[0]).endswith("LMHeadModel")
     answers = bool(given) and make.head != "plain" and str(given[0]).endswith(ANSWERING)
     silent = bare or answers
     if silent and (fields.flag("is_decoder", False) or fields.flag("add_cross_attention", False)):
-        fields.problem("is_decoder", "is not simulated of a class that generates nothing; expected false")
+        fields.problem("is_decoder", "is not simulated for a class that generates nothing; expected false")
     return silent
 
 
 def bert(fields: Fields, name: str) -> ModelConfig:
-    """A language model of one of the makes."""
+    """A model of one of the families in MAKES."""
     make = next(make for make in MAKES if make.kind == fields.data.get("model_type"))
     return assembled(fields, name, make, read_dims(fields, tied=True))
 
 
 def assembled(fields: Fields, name: str, make: Make, dims: Dims, layer: tuple[Part, ...] | None = None) -> ModelConfig:
-    """The model of a make. layer: its parts, where they are not the make's usual ones."""
+    """The model of a family.
+
+    layer: parts of its layers, if they are not the usual ones
+    """
     if fields.text("position_embedding_type", "absolute") != "absolute":
         fields.problem("position_embedding_type", "is not simulated; expected 'absolute'")
     silent = layer is None and encodes(make, fields)
@@ -224,7 +233,7 @@ def assembled(fields: Fields, name: str, make: Make, dims: Dims, layer: tuple[Pa
 
 
 def big_bird(fields: Fields, name: str) -> ModelConfig:
-    """BERT whose attention is sparse where nothing is generated (arXiv 2007.14062)."""
+    """BERT with sparse attention in classes that do not generate (arXiv 2007.14062)."""
     unused(fields, "attention_type", "block_size", "num_random_blocks", "rescale_embeddings")
     make, dims = Make(kind="big_bird"), read_dims(fields, tied=True)
     model = assembled(fields, name, make, dims, layer_of(make, dims, fields, bias=fields.flag("use_bias", True)))
@@ -232,13 +241,13 @@ def big_bird(fields: Fields, name: str) -> ModelConfig:
 
 
 def bert_generation(fields: Fields, name: str) -> ModelConfig:
-    """BERT without kinds of tokens, its head the vocabulary alone (arXiv 1907.12461)."""
+    """BERT without token types, with a head that is only the vocabulary projection (arXiv 1907.12461)."""
     make, dims = Make(kind="bert-generation", types=False, head="plain"), read_dims(fields, tied=True)
     return assembled(fields, name, make, dims)
 
 
 def roc_bert(fields: Fields, name: str) -> ModelConfig:
-    """BERT with tables of sounds and shapes of Chinese characters (ACL 2022, 2022.acl-long.65)."""
+    """BERT with embeddings of the pronunciation and shape of Chinese characters (ACL 2022, 2022.acl-long.65)."""
     make, dims = Make(kind="roc_bert", root="roc_bert"), read_dims(fields, tied=True)
     if not fields.flag("concat_input", True):
         fields.problem("concat_input", "is not simulated; expected true")

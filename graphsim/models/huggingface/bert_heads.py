@@ -1,6 +1,6 @@
-"""Heads of BERT and its kin that generate nothing: classifiers, answers to questions, masked language models.
+"""Heads of BERT-like models that generate nothing: classifiers, question answering, masked language models.
 
-Module names and shapes of transformers 5.24, `modeling_bert.py`, `modeling_roberta.py`, `modeling_electra.py` and kin.
+Module names and shapes: transformers 5.24, `modeling_bert.py`, `modeling_roberta.py`, `modeling_electra.py` and others.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from graphsim.models.layers.answers import Answer, Score
 from graphsim.models.layers.bert_ends import MaskedHead, TransformHead
 
 Answering = tuple[str, Answer]
-"""What a class is for, and its head."""
+"""The purpose of a class, and its head."""
 
 
 def _sequence(fields: Fields, hidden: int, head: TransformHead, pooler: str) -> Answering:
-    """Of the first token: a linear behind the pooler, or a dense layer and a linear of the head's own."""
+    """On the first token: a linear layer after the pooler, or a dense and a linear layer of the head."""
     count = labels(fields)
     last = Score(module="classifier" if pooler else "classifier.out_proj", outputs=count, bias=True)
     dense = Score(module="classifier.dense", outputs=hidden, bias=True)
@@ -48,13 +48,14 @@ _HEADS: dict[str, Callable[[Fields, int, TransformHead, str], Answering]] = {
 }
 
 ANSWERING = tuple(_HEADS)
-"""Endings of the classes that these heads belong to."""
+"""Suffixes of the classes with these heads."""
 
 
 def answering(fields: Fields, hidden: int, head: TransformHead, pooler: str) -> Answering | None:
-    """The head of the class in `architectures`; None where it generates, or has none.
+    """The head of the class in `architectures`; None if it generates or has no head.
 
-    head: the family's for language models; pooler: module of what its classifier reads, "" where that has a dense layer
+    head: the family's head for language models
+    pooler: module of the pooler that its classifier uses; "" if the classifier has a dense layer
     """
     given = fields.sequence("architectures")
     found = [make for ending, make in _HEADS.items() if given and str(given[0]).endswith(ending)]

@@ -1,4 +1,4 @@
-"""Language models in BERT's wake that are built otherwise: X-MOD, XLM, ModernBERT's decoder."""
+"""Language models derived from BERT with other layers: X-MOD, XLM, ModernBERT's decoder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _XMOD_NORMS = ("attention.output.LayerNorm", "output.LayerNorm")
 
 
 def xmod(fields: Fields, name: str) -> ModelConfig:
-    """RoBERTa with a bottleneck for each language, of which a request passes one (arXiv 2205.06266)."""
+    """RoBERTa with a bottleneck adapter for each language, one of which is used per request (arXiv 2205.06266)."""
     dims, early = read_dims(fields, tied=True), fields.flag("pre_norm", False)
     make = Make(
         kind="xmod", root="roberta", head="lm_head", offset=True,
@@ -30,7 +30,7 @@ def xmod(fields: Fields, name: str) -> ModelConfig:
         languages = [""]
     width = max(dims.hidden // size(fields, "adapter_reduction_factor", default=2), 1)
     usual = layer_of(make, dims, fields)
-    mlp = usual if early else usual[:-1]  # the norm behind the sum comes behind the bottleneck
+    mlp = usual if early else usual[:-1]  # the norm after the sum follows the bottleneck
     adapters = [_bottleneck(language, width) for language in languages]
     own, reused = fields.flag("adapter_layer_norm", False), fields.flag("adapter_reuse_layer_norm", True)
     norm = NormLayer(name="output.adapter_layer_norm", kind="layer") if own else None
@@ -56,7 +56,7 @@ def _around(layer: Mlp, norm: NormLayer | None) -> Residual:
 
 
 def xlm(fields: Fields, name: str) -> ModelConfig:
-    """Post-norm layers whose parts lie in lists of their own (arXiv 1901.07291)."""
+    """Post-norm layers whose sublayers are in separate module lists (arXiv 1901.07291)."""
     hidden, heads = size(fields, "emb_dim", "hidden_size"), size(fields, "n_heads", "num_attention_heads")
     depth, vocab = size(fields, "n_layers", "num_hidden_layers", most=2000), size(fields, "vocab_size", "n_words")
     positions, languages = size(fields, "max_position_embeddings"), size(fields, "n_langs", default=1)
@@ -94,7 +94,7 @@ def xlm(fields: Fields, name: str) -> ModelConfig:
 
 
 def modernbert_decoder(fields: Fields, name: str) -> ModelConfig:
-    """Rotary positions, gated MLPs, two layers of three within a window (arXiv 2507.11412)."""
+    """Rotary positions, gated MLPs, sliding windows in two of three layers (arXiv 2507.11412)."""
     dims = read_dims(fields, tied=True)
     bias, kind = fields.flag("attention_bias", False), "layer" if fields.flag("norm_bias", False) else "layer_no_bias"
     every = size(fields, "global_attn_every_n_layers", default=3)

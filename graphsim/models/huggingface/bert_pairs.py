@@ -1,4 +1,4 @@
-"""Two language models of BERT's kind as an encoder and a decoder that attends to it (arXiv 1907.12461)."""
+"""Two BERT-like language models as an encoder and a decoder that attends to it (arXiv 1907.12461)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MAKES = {make.kind: make for make in (*MAKES, Make(kind="bert-generation", type
 
 
 def encoder_decoder(fields: Fields, name: str) -> ModelConfig:
-    """Any two of the makes; where their widths differ, a linear leads from one to the other."""
+    """Any two families in MAKES; if their widths differ, a linear layer maps one to the other."""
     unused(fields, "is_encoder_decoder", "architectures", "tie_word_embeddings")
     (reads, source), (writes, target) = (_part(fields, key) for key in ("encoder", "decoder"))
     if not target.flag("add_cross_attention", True):

@@ -1,4 +1,4 @@
-"""Decoders whose config has them look both ways, as embedding models and classifiers made from them do."""
+"""Decoders with bidirectional attention by config, such as embedding models and classifiers made from them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from graphsim.models.layers.moe import Moe
 
 
 def seen_both_ways(config: ModelConfig, fields: Fields, data: Mapping[str, Any]) -> ModelConfig:
-    """The model as `is_causal` says: where that is false, every query sees the keys on both sides, and none stay.
+    """The model with attention as set by `is_causal`: if it is false, attention is bidirectional, without a KV cache.
 
-    A window then reaches as far on either side (transformers 5.24, `masking_utils.py`, which reads `is_causal` of every
-    config; vLLM 0.33 does so of Llama, Qwen2 and kin), or where the class is a bidirectional one by its name, as
-    LlamaBidirectionalModel is (vLLM, `models/config.py`). A class that generates is a problem of `fields`.
+    A class whose name contains Bidirectional, such as LlamaBidirectionalModel, has the same effect (vLLM,
+    `models/config.py`). A window then extends equally to both sides. transformers 5.24 reads `is_causal` in all configs
+    (`masking_utils.py`), vLLM 0.33 in those of Llama, Qwen2 and similar models. A class that generates is a problem of
+    `fields`.
     """
     whole, named = fields.child(data, "", lenient=True), fields.sequence("architectures")
     said = bool(named) and "Bidirectional" in str(named[0])
@@ -28,7 +29,7 @@ def seen_both_ways(config: ModelConfig, fields: Fields, data: Mapping[str, Any])
         return config
     if config.generates:
         expected = "true, or a class in architectures that generates nothing, such as Qwen2Model"
-        fields.problem("is_causal", f"is not simulated of a class that generates; expected {expected}")
+        fields.problem("is_causal", f"is not simulated for a class that generates; expected {expected}")
         return config
     layers = [_layer(layer) for layer in config.layers]
     found = [layer for layer in layers if layer is not None]
@@ -39,7 +40,7 @@ def seen_both_ways(config: ModelConfig, fields: Fields, data: Mapping[str, Any])
 
 
 def _layer(layer: Layer) -> Layer | None:
-    """The layer with attention both ways; None where it has parts that are not known to allow it."""
+    """The layer with bidirectional attention; None if it has parts not known to support that."""
     if not isinstance(layer, Block):
         return None
     parts = [_part(part) for part in layer.parts]

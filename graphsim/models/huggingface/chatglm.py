@@ -1,4 +1,4 @@
-"""ChatGLM: the first model, and ChatGLM2, ChatGLM3 and GLM-4-9B, which share a class of their own.
+"""ChatGLM: the first model, and ChatGLM2, ChatGLM3 and GLM-4-9B, which share another class.
 
 Structure and names as in `modeling_chatglm.py` of zai-org/chatglm-6b and zai-org/glm-4-9b; vLLM 0.33,
 `model_executor/models/chatglm.py`.
@@ -26,18 +26,18 @@ from graphsim.models.layers.norm import NormLayer
 
 
 def chatglm(fields: Fields, name: str) -> ModelConfig:
-    """The class that the config's keys belong to."""
+    """The model of the class to which the config's keys belong."""
     refuse_parts(fields, "vision_config", "pre_seq_len")
     unused(fields, "prefix_projection")
     return _first(fields, name) if "inner_hidden_size" in fields else _later(fields, name)
 
 
 def _later(fields: Fields, name: str) -> ModelConfig:
-    """ChatGLM2 and later: grouped key heads, a fused gate, biases on q, k and v."""
+    """ChatGLM2 and later: grouped key heads, fused gate and up, biases on q, k and v."""
     padded(fields)
     unused(fields, "apply_residual_connection_post_layernorm")
     if fields.flag("tie_word_embeddings", False):
-        fields.problem("tie_word_embeddings", "is not allowed; expected false: this class has an output layer always")
+        fields.problem("tie_word_embeddings", "is not allowed; expected false: this class always has an output layer")
     multi_query = fields.flag("multi_query_attention", False)
     groups = size(fields, "multi_query_group_num", default=1)
     heads = size(fields, "num_attention_heads", default=32)
@@ -70,7 +70,7 @@ def _later(fields: Fields, name: str) -> ModelConfig:
 
 
 def _first(fields: Fields, name: str) -> ModelConfig:
-    """ChatGLM-6B: LayerNorm, biases everywhere, a plain MLP, rotary positions in two dimensions."""
+    """ChatGLM-6B: LayerNorm, biases everywhere, a plain MLP, 2-D rotary positions."""
     fields.data = {"intermediate_size": fields.data.get("inner_hidden_size"), **fields.data}
     unused(fields, "inner_hidden_size", "position_encoding_2d")
     dims = longest(fields, read_dims(fields, tied=True), "max_sequence_length")

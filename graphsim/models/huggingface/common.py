@@ -1,4 +1,4 @@
-"""What the readers of all families share: dimensions under their many spellings, layer types, assembling the model."""
+"""Common parts of all family readers: dimensions under alternative keys, layer types, assembly of the model."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from graphsim.models.layers.norm import NormLayer
 from graphsim.units import short
 
 Reader = Callable[[Fields, str], ModelConfig]
-"""A family: from the fields of a config and the model's name to the model."""
+"""Reader of a family: returns the model, given the fields of a config and the model's name."""
 
 MOST_LAYERS, MOST = 2_000, 10**8
-"""Beyond these a number of layers, or any dimension, is a mistake."""
+"""Upper bounds of the number of layers, and of any dimension; larger values are errors."""
 
 
 _USUAL_NAMES = AttentionNames()
@@ -26,7 +26,7 @@ _USUAL_NAMES = AttentionNames()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dims:
-    """The dimensions that nearly every decoder has."""
+    """The dimensions that nearly all decoders have."""
 
     hidden: int
     layers: int
@@ -41,7 +41,7 @@ class Dims:
 
 
 def size(fields: Fields, *names: str, default: int | None = None, least: int = 1, most: int = MOST) -> int:
-    """The first of some spellings that the config gives; the default, or a problem, where it gives none."""
+    """The value of the first key that the config gives; if it gives none, the default, or else a problem."""
     present = next((name for name in names if name in fields), names[0])
     value: int = fields.integer(present, REQUIRED if default is None else default, least=least, most=most)
     for name in names:
@@ -50,20 +50,20 @@ def size(fields: Fields, *names: str, default: int | None = None, least: int = 1
 
 
 def unused(fields: Fields, *names: str) -> None:
-    """Mark keys as read that a family's class carries in its config and never looks at (found by changing them)."""
+    """Mark keys as read that a family's class has in its config but never uses (verified by changing them)."""
     for name in names:
         fields.raw(name)
 
 
 def padded(fields: Fields) -> None:
-    """Let `padded_vocab_size`, the rows that the tables really have, stand for the vocabulary where it is given."""
+    """Replace the vocabulary size by `padded_vocab_size`, the actual number of table rows, if it is given."""
     rows = fields.raw("padded_vocab_size")
     if rows is not None:
         fields.data = {**fields.data, "vocab_size": rows}
 
 
 def with_drafts(config: ModelConfig, fields: Fields, key: str = "num_nextn_predict_layers") -> ModelConfig:
-    """The model, with a note where its checkpoint has layers that draft further tokens beside it.
+    """The model, with a note if its checkpoint has additional layers that draft further tokens.
 
     transformers does not load them (`_keys_to_ignore_on_load_unexpected`), and engines run them for speculation only.
     """
@@ -83,11 +83,13 @@ def read_dims(
     mlp_factor: int = 0,
     floor: bool = False,
 ) -> Dims:
-    """Dimensions in any of the usual spellings.
+    """The dimensions, under any of the usual keys.
 
-    tied: the family's default; ties: whether its class ties embeddings at all; kv_heads: where the config cannot say;
-    mlp_factor: of the hidden size, where the width of the MLP may be left out; floor: heads need not divide the hidden
-    size
+    tied: the family's default for tied embeddings
+    ties: whether its class supports tied embeddings at all
+    kv_heads: number of key heads, if the config has no key for it
+    mlp_factor: default width of the MLP as a multiple of the hidden size; 0 if the config must state it
+    floor: whether the number of heads need not divide the hidden size
     """
     hidden = size(fields, "hidden_size", "n_embd", "n_embed", "d_model")
     heads = size(fields, "num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads")
@@ -123,9 +125,10 @@ def self_attention(
     qk: QkNorm = QkNorm.NONE,
     names: AttentionNames = _USUAL_NAMES,
 ) -> SelfAttention:
-    """Attention with the heads of `dims`, biases on all of its projections or on none.
+    """Attention with the heads of `dims`.
 
-    kv_heads: where they are not those that the config gives
+    kv_heads: number of key heads, if not that of the config
+    bias: whether all projections have a bias
     """
     return SelfAttention(
         heads=dims.heads,
@@ -140,7 +143,7 @@ def self_attention(
 
 
 def layer_config(fields: Fields, i: int, *keys: str) -> Fields:
-    """What `per_layer_config` says of layer i, in which only `keys` may differ."""
+    """The entry of `per_layer_config` for layer i, in which only `keys` may differ."""
     listed = fields.raw("per_layer_config", {})
     if not isinstance(listed, Mapping):
         fields.problem("per_layer_config", "is not allowed; expected a mapping from layers to what differs in them")
@@ -153,7 +156,7 @@ def layer_config(fields: Fields, i: int, *keys: str) -> Fields:
 
 
 def indices(fields: Fields, key: str) -> frozenset[int]:
-    """The layers that a list names by number."""
+    """The layers whose indices are in a list."""
     listed = fields.sequence(key)
     if all(type(entry) is int for entry in listed):
         return frozenset(listed)
@@ -162,13 +165,16 @@ def indices(fields: Fields, key: str) -> frozenset[int]:
 
 
 SLIDES, SEES_ALL = "sliding_attention", "full_attention"
-"""How `layer_types` calls the two kinds of softmax attention."""
+"""Names in `layer_types` of the two kinds of softmax attention."""
 
 
 def per_layer(
     fields: Fields, key: str, layers: int, allowed: Sequence[str], fallback: Callable[[int], str]
 ) -> list[str]:
-    """What the config's list says of each layer, one of `allowed`; the family's rule for layer i without a list."""
+    """The kind of each layer, one of `allowed`, as listed in the config; without a list, by the family's rule.
+
+    fallback: the family's rule: the kind of layer i
+    """
     listed = kinds(fields, key, *allowed)
     if listed and len(listed) != layers:
         fields.problems.append(f"{key} has {len(listed)} entries, expected one for each of {layers} layers")
@@ -177,7 +183,7 @@ def per_layer(
 
 
 def kinds(fields: Fields, key: str, *allowed: str) -> list[str]:
-    """What the config's list says of layers, nothing where it says anything but `allowed`, which is a problem."""
+    """The kinds of layers as listed in the config; entries not in `allowed` are a problem and give an empty list."""
     listed = [str(entry) for entry in fields.sequence(key, most=MOST_LAYERS)]
     strange = next((entry for entry in listed if entry not in allowed), None)
     if strange is None:
@@ -189,7 +195,7 @@ def kinds(fields: Fields, key: str, *allowed: str) -> list[str]:
 def windows(fields: Fields, layers: int, fallback: Callable[[int], bool] = lambda i: False) -> list[int]:
     """Each layer's sliding window, 0 for full attention.
 
-    `layer_types` decides where the config has it, else the family's rule for layer i.
+    fallback: the family's rule, used without `layer_types`: whether layer i has a sliding window
     """
     window = size(fields, "sliding_window", default=0, least=0)
     kinds = per_layer(fields, "layer_types", layers, (SLIDES, SEES_ALL), lambda i: SLIDES if fallback(i) else SEES_ALL)
@@ -197,7 +203,7 @@ def windows(fields: Fields, layers: int, fallback: Callable[[int], bool] = lambd
 
 
 def sliding_pattern(fields: Fields, layers: int) -> Callable[[int], bool]:
-    """Which layers slide: all but every n-th, or as the letters L and G say again and again, the last one never."""
+    """Which layers slide: all but every n-th, or by a repeated pattern of letters L and G; the last one never does."""
     given = fields.raw("sliding_window_pattern", 4)
     if isinstance(given, str):
         if not given or set(given) - set("LG"):
@@ -218,7 +224,7 @@ def assemble(
     head: Head | None = None,
     prefix: str = "model.layers.{}.",
 ) -> ModelConfig:
-    """A decoder with the usual ends, unless the family brings its own."""
+    """A decoder with the usual embeddings and head, unless others are given."""
     usual = Head(
         vocab_size=dims.vocab, tied=dims.tied, soft_cap=dims.soft_cap, norm=norm or NormLayer(name="model.norm")
     )
@@ -239,7 +245,7 @@ def pre_norm(
     kind: str = "rms",
     names: tuple[str, str] = ("input_layernorm", "post_attention_layernorm"),
 ) -> Block:
-    """Attention, then MLP, each behind a norm."""
+    """Pre-norm attention, then a pre-norm MLP."""
     return wrapped(attention, mlp, kind, before=names)
 
 
@@ -263,7 +269,7 @@ def wrapped(
 def parallel(
     attention: Layer, mlp: Layer, *, norm: NormLayer | None = None, norms: tuple[NormLayer, ...] = ()
 ) -> Block:
-    """Attention and MLP side by side behind one norm, or each behind its own."""
+    """Attention and MLP in parallel, after a common norm or separate norms."""
     own = norms or (None, None)
     branches = tuple(Branch(layer=layer, norm=each) for layer, each in zip((attention, mlp), own, strict=True))
     return Block(parts=(Residual(name="residual", norm=norm, branches=branches),))

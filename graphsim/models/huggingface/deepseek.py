@@ -1,4 +1,4 @@
-"""DeepSeek V2 and V3 and their kin (Kimi K2, GLM-5, Mistral 4): latent attention, dense layers, then experts."""
+"""DeepSeek V2 and V3 and similar models (Kimi K2, GLM-5, Mistral 4): latent attention, dense layers, then experts."""
 
 from __future__ import annotations
 
@@ -26,10 +26,13 @@ from graphsim.models.layers.norm import NormLayer
 
 
 def latent_attention(fields: Fields, dims: Dims, rope: int | None = None) -> LatentAttention:
-    """Latent attention, with an indexer if the config has one. rope: rotary dimensions, if not in the config."""
+    """Latent attention, with an indexer if the config has one.
+
+    rope: number of rotary dimensions, if not in the config
+    """
     unused(fields, "qk_head_dim")
     if size(fields, "moe_layer_freq", default=1) != 1:
-        fields.problem("moe_layer_freq", "is not allowed; expected 1: experts in every layer behind the dense ones")
+        fields.problem("moe_layer_freq", "is not allowed; expected 1: experts in every layer after the dense ones")
     indexer = None
     if "index_topk" in fields:
         unused(fields, "layer_types")
@@ -51,13 +54,13 @@ def latent_attention(fields: Fields, dims: Dims, rope: int | None = None) -> Lat
 
 
 def _dims(fields: Fields) -> Dims:
-    """The number of key heads says nothing where all share one latent."""
+    """The dimensions; the number of key heads is irrelevant, as all share one latent."""
     unused(fields, "num_key_value_heads")
     return read_dims(fields, floor=True, kv_heads=1)
 
 
 def deepseek(fields: Fields, name: str) -> ModelConfig:
-    """Dense layers first, then experts, all behind latent attention."""
+    """Latent attention, with a dense MLP in the first layers and experts in the others."""
     dims = _dims(fields)
     kind = fields.data.get("model_type")
     bias = kind == "deepseek_v2" and fields.flag("mlp_bias", False)
@@ -67,7 +70,7 @@ def deepseek(fields: Fields, name: str) -> ModelConfig:
 
 
 def glm_dsa(fields: Fields, name: str) -> ModelConfig:
-    """GLM-5: the same, and layers may share the choice of an earlier one's indexer."""
+    """GLM-5: like DeepSeek, but layers may share the selection of an earlier layer's indexer."""
     dims = read_dims(fields, floor=True)
     full = latent_attention(fields, dims)
     shares = [replace(full, reuses=shared) for shared in shared_indexers(fields, dims.layers)]
@@ -75,7 +78,7 @@ def glm_dsa(fields: Fields, name: str) -> ModelConfig:
 
 
 def shared_indexers(fields: Fields, layers: int) -> list[bool]:
-    """Which layers take an earlier one's choice: by name, by a pattern of letters, or every so many from an offset."""
+    """Which layers share an earlier layer's selection: by name, by letters, or at regular intervals from an offset."""
     types = [str(kind) for kind in fields.sequence("indexer_types", most=MOST_LAYERS)]
     pattern = fields.raw("index_topk_pattern", [])
     every = size(fields, "index_topk_freq", default=1)
@@ -92,20 +95,20 @@ def shared_indexers(fields: Fields, layers: int) -> list[bool]:
 
 
 def mistral4(fields: Fields, name: str) -> ModelConfig:
-    """The same with experts that PEFT's all-linear passes over."""
+    """Like DeepSeek, but PEFT's all-linear does not include the experts."""
     dims = _dims(fields)
     return assemble(name, dims, dense_then_sparse(fields, dims, latent_attention(fields, dims), adapted=False))
 
 
 def axk1(fields: Fields, name: str) -> ModelConfig:
-    """A.X K1: one dense layer where the config names none, and a norm behind every layer's experts."""
+    """A.X K1: one dense layer by default, and a norm after the experts of every layer."""
     dims = _dims(fields)
     blocks = dense_then_sparse(fields, dims, latent_attention(fields, dims), first=1, adapted=False)
     return assemble(name, dims, [_normed(block) for block in blocks])
 
 
 def _normed(block: Layer) -> Layer:
-    """A norm of the experts' result."""
+    """The block with a norm on the experts' output."""
     first, second = block.parts if isinstance(block, Block) else (None, None)
     if not isinstance(second, Residual) or first is None or not isinstance(second.branches[0].layer, Moe):
         return block

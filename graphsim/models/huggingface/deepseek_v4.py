@@ -1,4 +1,4 @@
-"""DeepSeek-V4: compressed attention, a residual of several streams, experts in every layer, some chosen by a hash."""
+"""DeepSeek-V4: compressed attention, a residual of several streams, experts in all layers, chosen by a hash in some."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from graphsim.models.layers.norm import NormLayer
 
 _WINDOW, _SPARSE, _HEAVY = "sliding_attention", "compressed_sparse_attention", "heavily_compressed_attention"
 _RATIOS = {0: _WINDOW, 4: _SPARSE, 128: _HEAVY}
-"""What a layer's entry of `compress_ratios` stands for (transformers 5.24, `DeepseekV4Config`)."""
+"""Kinds of layers by their entry in `compress_ratios` (transformers 5.24, `DeepseekV4Config`)."""
 
 _SHARED = MlpNames(**{part: f"mlp.shared_experts.{part}_proj" for part in ("gate", "up", "down")})
 
 
 def deepseek_v4(fields: Fields, name: str) -> ModelConfig:
-    """Identical layers except for their attention's compression; a hash chooses experts by weights of the same size."""
+    """Layers that differ only in the compression of attention; hash routing has weights of the same size."""
     width = size(fields, "moe_intermediate_size")
     fields.data = {"num_key_value_heads": 1, **fields.data, "intermediate_size": width}
     dims = read_dims(fields, floor=True)
@@ -68,9 +68,9 @@ def deepseek_v4(fields: Fields, name: str) -> ModelConfig:
 
 
 def _layer_types(fields: Fields, layers: int) -> list[str]:
-    """How each layer's attention compresses: by name, by ratio, or two heavy ones and then heavy and sparse in turn.
+    """The compression of each layer's attention: by name, by ratio, or two heavy, then alternating heavy and sparse.
 
-    Published lists have an entry for each layer that drafts too, behind the model's own.
+    Published lists also have entries for draft layers, after those of the model.
     """
     named = [str(kind) for kind in fields.sequence("layer_types", most=MOST_LAYERS)]
     ratios = fields.sequence("compress_ratios", most=MOST_LAYERS)

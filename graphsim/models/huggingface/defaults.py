@@ -1,8 +1,8 @@
-"""What transformers assumes where a config.json leaves a field out, as published configs often do.
+"""Defaults of transformers for fields that a config.json leaves out, as published configs often do.
 
 The values in `defaults.json` are those of the configuration classes of transformers 5.24.0 (read on
-2026-11-29); `tests/data/make_hf_defaults.py` makes the file. Hidden size and number of layers are assumed in nested
-configs only.
+2026-11-29); `tests/data/make_hf_defaults.py` generates the file. Hidden size and number of layers have defaults only in
+nested configs.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _SPELLINGS = (
     ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts"),
     ("attention_bias", "use_qkv_bias"),
 )
-"""Names of the same thing: where a config uses one of them, none of the others is assumed."""
+"""Groups of equivalent keys: if a config has one of them, the others get no default."""
 
 _SIZES = ("vocab_size", *(name for group in _SPELLINGS[:4] + _SPELLINGS[5:7] for name in group))
 
 
 def completed(kind: str, config: Mapping[str, Any], *, nested: bool = False) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The config with the left-out fields of its `model_type`, and a note that names the sizes among them.
+    """The config with defaults for missing fields of its `model_type`, and a note that names the sizes among them.
 
-    A switch that is on by default and given as null is off, as transformers takes it.
-    nested: within a multimodal config, which often leaves out even hidden size and number of layers
+    A switch that is on by default but given as null is off, as in transformers.
+    nested: whether it is in a multimodal config, which often leaves out even hidden size and number of layers
     """
     table = _table()
     known = {**table.get(f"{kind}_text", {}), **table.get(kind, {})}
@@ -58,24 +58,24 @@ def completed(kind: str, config: Mapping[str, Any], *, nested: bool = False) -> 
 
 
 def whole_defaults(kind: str) -> dict[str, Any]:
-    """What a multimodal config leaves out beside its nested ones."""
+    """The defaults of a multimodal config itself, without its nested ones."""
     return _table().get(kind, {})
 
 
 _NEVER = ("hidden_size", "n_embd", "d_model", "num_hidden_layers", "n_layer", "n_layers", "num_layers")
-"""What is never assumed of a model that stands by itself."""
+"""Keys that never have defaults in a standalone model."""
 
 
 def tied_by_default(kind: str) -> bool | None:
-    """Whether a multimodal `model_type` ties its embeddings unless it says otherwise; None where unknown."""
+    """Whether a multimodal `model_type` ties its embeddings by default; None if unknown."""
     found: bool | None = _table().get(kind, {}).get("tie_word_embeddings")
     return found
 
 
 def nested_defaults(kind: str, family: str, config: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """A nested config of a tower with all that it leaves out, and the sizes among that as a text.
+    """A tower's nested config with defaults for missing fields, and the sizes among them as text.
 
-    family: the kind that counts where transformers has none of the config's own
+    family: `model_type` whose defaults apply if transformers has none for `kind`
     """
     known = _table().get(kind) or _table().get(family, {})
     given = {name for name, value in config.items() if value is not None}
@@ -89,7 +89,7 @@ _TOWER_SPELLINGS = (
     ("encoder_layers", "num_hidden_layers"), ("encoder_attention_heads", "num_attention_heads"),
     ("encoder_ffn_dim", "intermediate_size"),
 )  # fmt: skip
-"""Further names of the same thing in towers of sound."""
+"""Further groups of equivalent keys, in audio towers."""
 
 _TOWER_SIZES = (
     "hidden_size", "embed_dim", "intermediate_size", "num_hidden_layers", "depth", "num_attention_heads", "num_heads",

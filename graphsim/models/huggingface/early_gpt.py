@@ -1,4 +1,4 @@
-"""The first GPTs and others of their time: OpenAI GPT, CTRL, BioGPT, GPT-NeoX Japanese."""
+"""Early GPT-like models: OpenAI GPT, CTRL, BioGPT, GPT-NeoX Japanese."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from graphsim.models.layers.norm import NormLayer
 
 
 def openai_gpt(fields: Fields, name: str) -> ModelConfig:
-    """GPT-1: GPT-2's weights with each norm behind the sum, and none behind the last layer."""
+    """GPT-1: GPT-2's weights with post-norm layers, and no norm after the last layer."""
     dims = read_dims(fields, tied=True, mlp_factor=4)
     names = AttentionNames(fused="attn.c_attn", o="attn.c_proj")
     attention = SelfAttention(
@@ -52,7 +52,7 @@ def openai_gpt(fields: Fields, name: str) -> ModelConfig:
 
 
 def ctrl(fields: Fields, name: str) -> ModelConfig:
-    """Positions that are computed, not learned; a bias on the output head."""
+    """Sinusoidal positions; a bias on the output head."""
     fields.data = {"intermediate_size": fields.data.get("dff"), **fields.data}
     fields.raw("dff")
     dims = read_dims(fields, tied=True)
@@ -84,7 +84,7 @@ def ctrl(fields: Fields, name: str) -> ModelConfig:
 
 
 def biogpt(fields: Fields, name: str) -> ModelConfig:
-    """OPT's layers, learned positions with two spare entries."""
+    """OPT's layers, learned positions with two extra entries."""
     dims = read_dims(fields, tied=True)
     attention = SelfAttention(
         heads=dims.heads,
@@ -117,7 +117,7 @@ def biogpt(fields: Fields, name: str) -> ModelConfig:
 
 
 def gpt_neox_japanese(fields: Fields, name: str) -> ModelConfig:
-    """GPT-NeoX in sequence without biases; only the last layer adds one to attention's result."""
+    """GPT-NeoX with sequential sublayers and no biases, except on the attention output of the last layer."""
     factor = fields.number("intermediate_multiple_size", 4.0)
     hidden = fields.data.get("hidden_size")
     whole = isinstance(hidden, int) and 1.0 <= factor * hidden < MOST

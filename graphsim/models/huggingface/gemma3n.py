@@ -1,4 +1,4 @@
-"""Gemma 3n's language model: alternating updates of several streams, low-rank residuals, inputs of each layer's own."""
+"""Gemma 3n's language model: alternating updates of several streams, low-rank residuals, per-layer inputs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from graphsim.models.layers.per_layer_input import PerLayerStem
 
 
 def gemma3n(fields: Fields, name: str) -> ModelConfig:
-    """Later layers take the keys and values of earlier ones; MLPs may differ in width from layer to layer."""
+    """Later layers share the keys and values of earlier ones; the width of MLPs may differ by layer."""
     widths = fields.sequence("intermediate_size") if isinstance(fields.data.get("intermediate_size"), list) else []
     fields.data = {**fields.data, "intermediate_size": widths[0] if widths else fields.data.get("intermediate_size")}
     dims = read_dims(fields, tied=True)
     if widths and (len(widths) != dims.layers or not all(isinstance(w, int) and w > 0 for w in widths)):
-        fields.problems.append(f"intermediate_size is no list of widths, one for each of {dims.layers} layers")
+        fields.problems.append(f"intermediate_size is not a list of widths, one for each of {dims.layers} layers")
         widths = []
     streams, own = size(fields, "altup_num_inputs", default=4, most=64), size(fields, "hidden_size_per_layer_input")
     shared = size(fields, "num_kv_shared_layers", default=15, least=0)

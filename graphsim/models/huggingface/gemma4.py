@@ -1,4 +1,4 @@
-"""Gemma 4: wider heads in full-attention layers, values that are keys, shared caches, per-layer inputs, experts."""
+"""Gemma 4: wider heads in full-attention layers, values equal to keys, shared caches, per-layer inputs, experts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def gemma4(fields: Fields, name: str) -> ModelConfig:
     if shared >= dims.layers:
         fields.problem("num_kv_shared_layers", f"is not allowed; expected fewer than the {dims.layers} layers")
     slides = windows(fields, dims.layers, lambda i: (i + 1) % 6 != 0)
-    slides[-1] = 0  # as transformers has it, whatever `layer_types` says (`Gemma4TextConfig`)
+    slides[-1] = 0  # as in transformers, regardless of `layer_types` (`Gemma4TextConfig`)
     if fields.raw("sliding_window") == 0:
         fields.problem("sliding_window", "is not allowed; expected a whole number from 1 up")
     blocks: list[Layer] = []
@@ -50,9 +50,10 @@ def gemma4(fields: Fields, name: str) -> ModelConfig:
 
 
 def _attention(fields: Fields, dims: Dims, i: int, window: int, reuses: bool) -> SelfAttention:
-    """Full-attention layers may have wider and fewer key heads, given for all of them or layer by layer.
+    """Attention of layer i; full attention may have wider and fewer key heads, set globally or per layer.
 
-    What is given layer by layer stands alone; fewer key heads need values that are keys (`Gemma4TextConfig`).
+    Global values are ignored if there are per-layer ones; fewer key heads require values equal to keys
+    (`Gemma4TextConfig`).
     """
     head_dim, kv_heads = dims.head_dim, dims.kv_heads
     equal, listed = fields.flag("attention_k_eq_v", False), fields.raw("per_layer_config")

@@ -28,7 +28,7 @@ from graphsim.models.layers.norm import NormLayer
 
 
 def glm5_next(fields: Fields, name: str) -> ModelConfig:
-    """The streams end in their mean; the first three layers are dense where the config does not say."""
+    """The mean of the streams is the final state; by default, the first three layers are dense."""
     unused(fields, "head_dim", "linear_lower_bound")
     given = {key: value for key, value in fields.data.items() if key != "head_dim"}
     fields.data = {"first_k_dense_replace": 3, **given}

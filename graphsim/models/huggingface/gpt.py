@@ -1,4 +1,4 @@
-"""Families built like GPT-2: LayerNorm, plain MLP, biases; learned, sinusoidal or linear-bias positions."""
+"""GPT-2-like families: LayerNorm, plain MLP, biases; learned, sinusoidal or linear-bias positions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NORMS = ("ln_1", "ln_2")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Style:
-    """How a GPT of a certain make names and biases its parts."""
+    """Module names and biases of a GPT family."""
 
     names: AttentionNames
     mlp: MlpNames
@@ -57,13 +57,13 @@ class _Style:
 
 
 def refuse_cross_attention(fields: Fields) -> None:
-    """Note a problem where the decoder is to attend to an encoder's results."""
+    """Note a problem if the decoder is to attend to an encoder."""
     if fields.flag("add_cross_attention", False):
         fields.problem("add_cross_attention", "is not simulated with this model_type; expected false")
 
 
 def gpt2(fields: Fields, name: str) -> ModelConfig:
-    """GPT-2, and GPT-BigCode with a single key head."""
+    """GPT-2, and GPT-BigCode, which has a single key head."""
     refuse_cross_attention(fields)
     one_head = fields.data.get("model_type") == "gpt_bigcode" and fields.flag("multi_query", True)
     unused(fields, "num_key_value_heads")
@@ -74,7 +74,7 @@ def gpt2(fields: Fields, name: str) -> ModelConfig:
 
 
 def gpt_neo(fields: Fields, name: str) -> ModelConfig:
-    """Separate q, k and v without bias; every other layer local."""
+    """Separate q, k and v without bias; local attention in every other layer."""
     dims = read_dims(fields, tied=True, mlp_factor=4)
     prefix = "attn.attention"
     style = _Style(
@@ -90,7 +90,7 @@ def gpt_neo(fields: Fields, name: str) -> ModelConfig:
 
 
 def _attention_kinds(fields: Fields, layers: int) -> list[str]:
-    """Each layer's, as `attention_layers` lists them, else `attention_types`; else global and local by turns."""
+    """Each layer's kind: from `attention_layers`, else `attention_types`, else alternating global and local."""
     listed = [str(kind) for kind in fields.sequence("attention_layers", most=MOST_LAYERS)]
     unused(fields, "attention_types")
     key = "attention_layers" if listed else "attention_types"
@@ -102,7 +102,7 @@ def _attention_kinds(fields: Fields, layers: int) -> list[str]:
 
 
 def _repeated(fields: Fields, layers: int) -> list[str]:
-    """`attention_types` is a list of [[kinds], times]."""
+    """The kinds of layers from `attention_types`, a list of [[kinds], times]."""
     listed: list[str] = []
     for entry in fields.sequence("attention_types"):
         if not (
@@ -115,7 +115,7 @@ def _repeated(fields: Fields, layers: int) -> list[str]:
 
 
 def bloom(fields: Fields, name: str) -> ModelConfig:
-    """Fused qkv, a norm behind the embedding, no position weights (ALiBi, arXiv 2108.12409)."""
+    """Fused qkv, a norm after the embedding, no position weights (ALiBi, arXiv 2108.12409)."""
     dims = read_dims(fields, tied=True, mlp_factor=4)
     style = _Style(
         names=AttentionNames(fused="self_attention.query_key_value", o="self_attention.dense"),
@@ -144,7 +144,7 @@ def mpt(fields: Fields, name: str) -> ModelConfig:
             attn.problem(switch, "is not allowed; expected false, as the class has no such attention")
     unused(attn, "alibi", "attn_impl", "attn_uses_sequence_id", "attn_pdrop")
     if factor != 4:
-        fields.problem("expansion_ratio", "is not allowed; expected 4, the width that the class has whatever it says")
+        fields.problem("expansion_ratio", "is not allowed; expected 4, the width that the class always uses")
     dims = read_dims(fields, tied=True, mlp_factor=factor)
     style = _Style(
         names=AttentionNames(fused="attn.Wqkv", o="attn.out_proj"),
@@ -168,7 +168,7 @@ def mpt(fields: Fields, name: str) -> ModelConfig:
 
 
 def opt(fields: Fields, name: str) -> ModelConfig:
-    """Learned positions with two spare entries; the 350M model projects its embedding and has no final norm."""
+    """Learned positions with two extra entries; the 350M model projects its embedding and has no final norm."""
     dims = read_dims(fields, tied=True)
     bias = fields.flag("enable_bias", True)
     affine = "layer" if fields.flag("layer_norm_elementwise_affine", True) else "layer_no_weight"
@@ -205,7 +205,7 @@ def opt(fields: Fields, name: str) -> ModelConfig:
 
 
 def xglm(fields: Fields, name: str) -> ModelConfig:
-    """OPT with positions that are computed, not learned."""
+    """OPT with sinusoidal positions."""
     refuse_cross_attention(fields)
     dims = read_dims(fields, tied=True)
     style = _Style(
@@ -218,7 +218,7 @@ def xglm(fields: Fields, name: str) -> ModelConfig:
 
 
 def starcoder2(fields: Fields, name: str) -> ModelConfig:
-    """Rotary positions, biases on one switch, a sliding window."""
+    """Rotary positions, optional biases, a sliding window."""
     dims = read_dims(fields, tied=True)
     fields.text("mlp_type", "default", ["default"])
     fields.text("norm_type", "layer_norm", ["layer_norm"])

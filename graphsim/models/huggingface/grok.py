@@ -1,4 +1,4 @@
-"""Grok 1 and 2: norms before and behind each part, soft caps; in Grok 2 an MLP beside the experts."""
+"""Grok 1 and 2: norms before and after each sublayer, soft caps; in Grok 2 an MLP in parallel with the experts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FACTORS = (
     *("attn_temperature_len", "original_max_position_embeddings", "scaling_factor", "extrapolation_factor"),
     *("attn_factor", "beta_fast", "beta_slow", "rope_type"),
 )
-"""Keys that scale or cap values that are there in any case."""
+"""Keys of factors and caps that do not affect the structure."""
 
 _BEFORE = ("pre_attn_norm", "pre_moe_norm")
 _AFTER = ("post_attn_norm", "post_moe_norm")
@@ -37,9 +37,9 @@ def grok1(fields: Fields, name: str) -> ModelConfig:
 
 
 def grok2(fields: Fields, name: str) -> ModelConfig:
-    """Grok-2 (SGLang, `models/grok.py`): experts of a width of their own, and an MLP that all tokens pass.
+    """Grok-2 (SGLang, `models/grok.py`): experts with a separate width, and an MLP for all tokens.
 
-    Its config.json says the `model_type` of another model, GIT; only `architectures` tells them apart.
+    Its config.json states the `model_type` of another model, GIT; only `architectures` distinguishes them.
     """
     if "Grok1ForCausalLM" not in fields.sequence("architectures"):
         fields.problem("architectures", "is not supported; of model_type 'git' only Grok-2's Grok1ForCausalLM is")

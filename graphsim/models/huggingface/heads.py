@@ -1,4 +1,4 @@
-"""What `architectures` says: which head stands behind the layers, if any."""
+"""Selects the head, if any, by the class in `architectures`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GENERATING = (
     "ForCausalLM", "LMHeadModel", "LMHead", "ForConditionalGeneration", "ForImageTextToText", "ForVision2Seq",
     "ForVisionText2Text", "ForTextToText", "ForSpeechSeq2Seq", "ForProteinText2Text", "MTModel",
 )  # fmt: skip
-"""Endings of classes that have the family's own output head."""
+"""Suffixes of classes that have the family's own output head."""
 
 _OWN_HEAD = (
     *("BertGenerationDecoder", "EncoderDecoderModel", "VisionEncoderDecoderModel", "SpeechEncoderDecoderModel"),
@@ -25,28 +25,28 @@ _OWN_HEAD = (
 )
 """Classes with the family's own head whose names do not say so.
 
-Every ChatGLM checkpoint names its bare class and holds the output head too (vLLM 0.33, `models/registry.py`).
+Every ChatGLM checkpoint states its bare class but contains the output head (vLLM 0.33, `models/registry.py`).
 """
 
 _CLASSIFIER = {"gpt2", "gpt_neo", "gpt_neox", "bloom", "falcon", "mpt", "gpt-sw3"}
-"""Families whose heads of token classification are called `classifier` (transformers 5.24)."""
+"""Families whose token classification heads are named `classifier` (transformers 5.24)."""
 
 _SCORE = {"t5gemma": "score.out_proj", "t5gemma2": "score.out_proj"}
-"""Families whose classifiers' linear lies within a module of its own, with a bias (transformers 5.24)."""
+"""Families whose classifier has its linear layer in a submodule, with a bias (transformers 5.24)."""
 
 _BIASED = frozenset(_SCORE.values())
 
 
 def decodes_alone(data: Mapping[str, Any]) -> bool:
-    """Whether `architectures` names the decoder of an encoder-decoder by itself, as transformers has for some."""
+    """Whether `architectures` names the standalone decoder of an encoder-decoder, which some families have."""
     listed = data.get("architectures")
     return isinstance(listed, list) and bool(listed) and str(listed[0]).endswith("ForCausalLM")
 
 
 def headed(config: ModelConfig, fields: Fields, data: Mapping[str, Any]) -> ModelConfig:
-    """The model with the head that the class in `architectures` has; the family's own where it names none.
+    """The model with the head of the class in `architectures`; with the family's own head if no class is named.
 
-    A class that is not known is a problem of `fields`: never the family's own head without a word.
+    An unknown class is a problem of `fields`; it never silently gets the family's own head.
     """
     listed = data.get("architectures")
     if listed is None or listed == []:
@@ -55,14 +55,14 @@ def headed(config: ModelConfig, fields: Fields, data: Mapping[str, Any]) -> Mode
         fields.problems.append(f"architectures = {short(listed)} is not allowed; expected a list of class names")
         return config
     refused = any(problem.startswith("architectures ") for problem in fields.problems)
-    if refused or isinstance(config.head, Answer):  # the family has read it
+    if refused or isinstance(config.head, Answer):  # read by the family
         return config
     if listed[0] in _OWN_HEAD or listed[0].endswith(GENERATING):
         return config
     found = [head for ending, head in HEADS.items() if listed[0].endswith(ending)]
     if found and not listed[0].endswith("EncoderModel"):
         if getattr(config.head, "join", None):
-            told = "is not simulated of a model that joins its streams behind its last block"
+            told = "is not simulated for a model that joins its streams after its last block"
             fields.problems.append(f"architectures = {short(listed)} {told}")
         return found[0](config, fields.child(data, "", lenient=True))
     known = ", ".join((*GENERATING[:4], *HEADS))
@@ -71,9 +71,9 @@ def headed(config: ModelConfig, fields: Fields, data: Mapping[str, Any]) -> Mode
 
 
 def labels(fields: Fields) -> int:
-    """How many classes there are: `num_labels`, or as many as have a name; transformers assumes two.
+    """The number of classes: `num_labels`, or the number of names; 2 by default, as in transformers.
 
-    fields: of the whole config, which a multimodal model's classes are read from, not its text_config
+    fields: fields of the whole config, from which a multimodal model's classes are read, not its text_config
     """
     names = fields.raw("id2label")
     if names is not None and not isinstance(names, Mapping):
@@ -98,12 +98,12 @@ def _answering(
 
 
 def note_of(kind: str) -> str:
-    """What is said of a model that generates nothing."""
+    """The note on a model that generates nothing."""
     return f"{kind}: its answer comes with the prompt step, and nothing is generated"
 
 
 def _sequence(config: ModelConfig, fields: Fields) -> ModelConfig:
-    """A classifier or reward model: a score of the last token for each label, without a bias but in T5Gemma."""
+    """A classifier or reward model: one score per label on the last token, without a bias except in T5Gemma."""
     module = _SCORE.get(str(fields.data.get("model_type")), "score")
     return _answering(config, "a classifier", Score(module=module, outputs=labels(fields), bias=module in _BIASED))
 
@@ -122,20 +122,20 @@ def _answers(config: ModelConfig, fields: Fields) -> ModelConfig:
 
 
 def _reward(config: ModelConfig, fields: Fields) -> ModelConfig:
-    """A value of the last token behind a hidden layer (Qwen2.5-Math-RM; vLLM 0.33, `models/qwen2_rm.py`)."""
+    """One value on the last token after a hidden layer (Qwen2.5-Math-RM; vLLM 0.33, `models/qwen2_rm.py`)."""
     hidden = Score(module="score.0", outputs=int(config.hidden_size), bias=True)
     return _answering(config, "a reward model", hidden, Score(module="score.2", outputs=1, bias=True))
 
 
 def _process_reward(config: ModelConfig, fields: Fields) -> ModelConfig:
-    """Two values a token behind a hidden layer (Qwen2.5-Math-PRM; vLLM 0.33, `models/qwen2_rm.py`)."""
+    """Two values per token after a hidden layer (Qwen2.5-Math-PRM; vLLM 0.33, `models/qwen2_rm.py`)."""
     hidden = Score(module="score.0", outputs=int(config.hidden_size), bias=True)
     value = Score(module="score.2", outputs=2, bias=True)
     return _answering(config, "a process reward model", hidden, value, per_token=True)
 
 
 def _headless(config: ModelConfig, fields: Fields) -> ModelConfig:
-    """The bare model, as embedding models are published; its modules lie one level higher."""
+    """The bare model, as used for embeddings; its modules are one level higher."""
     pooler: str = getattr(config.head, "body_pooler", "")
     bare = _answering(config, "without an output head, as for embeddings", pooler=pooler)
     first, _, rest = config.layer_prefix.partition(".")
@@ -148,7 +148,7 @@ def _headless(config: ModelConfig, fields: Fields) -> ModelConfig:
 
 
 def _raised(stem: Any, prefix: str) -> Any:
-    """A stem whose modules lie one level higher."""
+    """The stem with its modules one level higher."""
     if hasattr(stem, "base"):
         return replace(stem, base=_raised(stem.base, prefix))
     names = ("module", "position_module", "projection")
@@ -169,4 +169,4 @@ HEADS: dict[str, Callable[[ModelConfig, Fields], ModelConfig]] = {
     "ForRewardModel": _reward,
     "Model": _headless,
 }
-"""Heads by the ending of a class."""
+"""Heads by the suffix of a class."""

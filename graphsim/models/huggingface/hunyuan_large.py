@@ -1,4 +1,4 @@
-"""Hunyuan-Large, and smaller models of its code: layers that use the keys and values of the layer before them."""
+"""Hunyuan-Large and smaller models with its code: layers that share the keys and values of the previous layer."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from graphsim.models.layers.moe import Moe, MoeNames
 
 
 def hunyuan(fields: Fields, name: str) -> ModelConfig:
-    """Cross-layer attention (arXiv 2411.02265, section 2.2): of each group of layers only the first has keys.
+    """Cross-layer attention (arXiv 2411.02265, section 2.2): only the first layer of each group has keys and values.
 
-    The others norm the shared keys once more, with weights of their own (vLLM, `models/hunyuan_v1.py`).
+    The others normalise the shared keys again, with their own weights (vLLM, `models/hunyuan_v1.py`).
     """
     one_of_all(fields, "num_experts", "moe_topk", "num_shared_expert")
     dims = read_dims(fields, tied=True)

@@ -16,7 +16,7 @@ from graphsim.models.layers.norm import NormLayer
 
 
 def hy_v4(fields: Fields, name: str) -> ModelConfig:
-    """The streams are not mixed among each other; one dense layer, and indexers in the first and every fourth then."""
+    """Streams that are not mixed with each other; by default, one dense layer, and indexers in layers 0, 1, 5, 9, …."""
     fields.data = {"first_k_dense_replace": 1, **fields.data}
     dims = read_dims(fields, floor=True)
     if "indexer_types" not in fields:

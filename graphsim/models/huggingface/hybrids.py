@@ -34,7 +34,7 @@ _JAMBA_NORMS = ("input_layernorm", "pre_ff_layernorm")
 
 
 def jamba(fields: Fields, name: str) -> ModelConfig:
-    """Mamba with attention every few layers, experts in every other one."""
+    """Mamba with attention at regular intervals, experts in every other layer."""
     dims = read_dims(fields)
     experts, chosen = experts_of(fields)
     mixer = Mamba(
@@ -110,7 +110,7 @@ def bamba(fields: Fields, name: str) -> ModelConfig:
 
 
 def falcon_h1(fields: Fields, name: str) -> ModelConfig:
-    """Attention and Mamba-2 side by side in every layer."""
+    """Attention and Mamba-2 in parallel in every layer."""
     dims = read_dims(fields)
     unused(fields, "chunk_size", "mamba_chunk_size")
     width = size(fields, "mamba_d_ssm", default=dims.hidden * size(fields, "mamba_expand", default=2))
@@ -135,7 +135,7 @@ def falcon_h1(fields: Fields, name: str) -> ModelConfig:
 
 
 def granite_hybrid(fields: Fields, name: str) -> ModelConfig:
-    """Granite 4: Mamba-2 or attention, then experts (where there are any) beside a shared MLP."""
+    """Granite 4: Mamba-2 or attention, then a shared MLP, with experts if there are any."""
     dims = read_dims(fields)
     mixer = _mamba2_of(fields, dims.hidden * size(fields, "mamba_expand", default=2), "mamba")
     shared_names = MlpNames(fused="shared_mlp.input_linear", down="shared_mlp.output_linear")
@@ -163,7 +163,7 @@ def granite_hybrid(fields: Fields, name: str) -> ModelConfig:
 
 
 def zamba2(fields: Fields, name: str) -> ModelConfig:
-    """Mamba-2 layers; in front of some, one of a few transformers that they share."""
+    """Mamba-2 layers, some preceded by one of a few shared transformers."""
     dims = read_dims(fields, tied=True, mlp_factor=4)
     unused(fields, "chunk_size", "num_query_groups")
     if not dims.tied:

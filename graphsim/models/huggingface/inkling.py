@@ -1,4 +1,4 @@
-"""Inkling's language model: biases by distance, short convolutions, shared experts that compete for weight."""
+"""Inkling's language model: relative position biases, short convolutions, shared experts weighted by the router."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from graphsim.models.layers.relative_attention import Convolved, RelativeAttenti
 
 
 def inkling(fields: Fields, name: str) -> ModelConfig:
-    """Where `dense_intermediate_size` is given, `intermediate_size` is the experts' (transformers 5.24)."""
+    """With `dense_intermediate_size`, `intermediate_size` is the width of the experts (transformers 5.24)."""
     dense = fields.raw("dense_intermediate_size")
     if dense is not None:
         moved = {"intermediate_size": dense, "moe_intermediate_size": fields.data.get("intermediate_size")}
@@ -72,7 +72,7 @@ def _attention(fields: Fields, dims: Dims, taps: int) -> RelativeAttention:
 
 
 def _windowed(fields: Fields, dims: Dims, taps: int) -> RelativeAttention:
-    """Heads of their own; the window is as far as the bias reaches."""
+    """Attention of windowed layers, with separate head sizes; the window equals the extent of the bias."""
     window = size(fields, "sliding_window_size", default=512)
     heads = size(fields, "swa_num_attention_heads", default=dims.heads)
     kv_heads = size(fields, "swa_num_key_value_heads", default=dims.kv_heads)

@@ -11,7 +11,7 @@ from graphsim.models.layers.routed_attention import RoutedAttention
 
 
 def jetmoe(fields: Fields, name: str) -> ModelConfig:
-    """As many query heads per chosen expert as there are key heads, whatever the config says (`JetMoeConfig`)."""
+    """Each chosen expert has as many query heads as there are key heads, regardless of the config (`JetMoeConfig`)."""
     experts, chosen = experts_of(fields)
     kv_heads = size(fields, "num_key_value_heads", default=16)
     fields.data = {**fields.data, "num_attention_heads": kv_heads * chosen}

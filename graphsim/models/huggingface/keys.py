@@ -1,7 +1,7 @@
-"""No key of a config vanishes: a reader asks for it, it is known to change nothing, a note names it, or it refuses.
+"""Accounts for every key of a config: it is read, known to have no effect, named in a note, or an error.
 
-An unread key whose name and value say that it shapes layers (a size, a count, a ratio, a pattern, a switch) refuses the
-config: a count that is wrong by it would look like any other.
+An unread key whose name and value suggest that it shapes layers (a size, a count, a ratio, a pattern, a switch) is an
+error, because wrong sizes that result from ignoring it would go unnoticed.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from graphsim.models.huggingface.known_keys import DRAFTS, NEUTRAL, SHAPING_WORD
 from graphsim.units import short
 
 EVERYTHING = "all"
-"""In place of keys to ignore: whatever is not read."""
+"""Value of `ignore` that stands for all unread keys."""
 
 
 def account(fields: Fields, given: Mapping[str, Any], ignore: Collection[str] = ()) -> tuple[str, ...]:
-    """Notes on the keys that a config has and no reader uses; those that shape layers are problems of `fields`.
+    """Notes on the keys of a config that no reader uses; those that shape layers are problems of `fields`.
 
-    given: the config itself, without what was assumed; mappings in it that were read are looked into
-    ignore: keys to go on without, or `all`
+    given: the config itself, without defaults; mappings in it that were read are checked as well
+    ignore: keys to ignore, or `all`
     """
     if fields.problems:
         return ()
@@ -38,8 +38,8 @@ def account(fields: Fields, given: Mapping[str, Any], ignore: Collection[str] = 
             notes.append(f"{path} = {short(value)}")
         else:
             fields.problems.append(
-                f"{path} = {short(value)} is not read, and by its name it shapes the model; "
-                f"load_model(…, ignore=['{key}']) or --ignore {key} goes on without it"
+                f"{path} = {short(value)} is not supported, and its name suggests that it shapes the model; "
+                f"load_model(…, ignore=['{key}']) or --ignore {key} ignores it"
             )
     unread = (f"not read: {', '.join(notes)}",) if notes else ()
     beside = f"layers that predict further tokens are left out; only speculation runs them: {', '.join(drafts)}"
@@ -47,7 +47,7 @@ def account(fields: Fields, given: Mapping[str, Any], ignore: Collection[str] = 
 
 
 def _unread(given: Mapping[str, Any], path: str, readers: Mapping[str, list[Fields]]) -> Iterator[tuple[str, str, Any]]:
-    """Path, name and value of each key that none of the readers of its mapping has asked for."""
+    """Path, name and value of each key that no reader of its mapping has read."""
     for key, value in given.items():
         inside = f"{path}.{key}" if path else str(key)
         if key in NESTED:
@@ -59,21 +59,21 @@ def _unread(given: Mapping[str, Any], path: str, readers: Mapping[str, list[Fiel
 
 
 def _silent(key: str, value: Any) -> bool:
-    """Whether a key says nothing about the structure."""
+    """Whether a key does not affect the structure."""
     if key in NEUTRAL:
         return not (isinstance(value, str) and value in _LEARNED)
     return value is None or key.startswith("_") or (key in SILENT_OFF and not value)
 
 
 NESTED = ("text_config", "quantization_config", "compression_config", "generation_config")
-"""Mappings that are read by rules of their own."""
+"""Mappings that are read separately."""
 
 _LEARNED = ("xielu", "prelu")
-"""Activations that have weights (transformers 5.24): a family that does not ask which it is would leave them out."""
+"""Activations with weights (transformers 5.24), which a family that does not read the activation would omit."""
 
 
 def shapes_layers(key: str, value: Any) -> bool:
-    """Whether a key that no reader knows looks as if it shaped layers: by the words in its name, unless it is off."""
+    """Whether an unknown key seems to shape layers, by the words in its name, unless it is off."""
     if isinstance(value, str) and value in _LEARNED:
         return True
     if value is False or value in (0, "", None) or value == [] or value == {}:
@@ -85,5 +85,5 @@ def shapes_layers(key: str, value: Any) -> bool:
 
 
 def _shapes_inside(key: str, value: Any) -> bool:
-    """Whether a key of a mapping that no reader knows, as a tower's config, says so."""
+    """Whether a key within an unknown mapping, such as a tower's config, seems to shape layers."""
     return key not in NEUTRAL and not _silent(key, value) and shapes_layers(key, value)

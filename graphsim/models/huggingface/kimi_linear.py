@@ -1,6 +1,6 @@
 """Kimi Linear and Kimi K3: Kimi delta attention in most layers, latent attention without positions in the others.
 
-K3's language model has the same `model_type` and keys of its own, which transformers 5.24 does not know: vLLM 0.33,
+K3's language model has the same `model_type` but additional keys, which transformers 5.24 does not know: vLLM 0.33,
 `models/kimi_k3/nvidia/model.py` and `kda.py`.
 """
 
@@ -45,11 +45,11 @@ _EXPERTS = MoeNames(
 
 
 def kimi_linear(fields: Fields, name: str) -> ModelConfig:
-    """Experts as DeepSeek has them behind either attention; K3 where a key of its own is there."""
+    """Experts as in DeepSeek after either kind of attention; K3 if the config has one of its keys."""
     fields.data = {"first_k_dense_replace": 1, **fields.data}
     dims = read_dims(fields, floor=True, ties=False)
     if size(fields, "moe_layer_freq", default=1) != 1:
-        fields.problem("moe_layer_freq", "is not allowed; expected 1: experts in every layer behind the dense ones")
+        fields.problem("moe_layer_freq", "is not allowed; expected 1: experts in every layer after the dense ones")
     if not fields.flag("mla_use_nope", True):
         fields.problem("mla_use_nope", "is not allowed; expected true: this latent attention has no positions")
     unused(fields, "head_dim", "qk_head_dim", "use_grouped_topk", "moe_router_activation_func")
@@ -63,7 +63,7 @@ def kimi_linear(fields: Fields, name: str) -> ModelConfig:
 
 
 def _attentions(fields: Fields, dims: Dims, names: KdaNames) -> list[Layer]:
-    """Each layer's; K3's gates are as wide as what they gate."""
+    """The attention of each layer; K3's gates are as wide as their outputs."""
     wide = _linear_section(fields).flag("use_full_rank_gate", False)
     gates = replace(names, gate=("self_attn.g_proj",) if wide else ("self_attn.g_a_proj", "self_attn.g_b_proj"))
     delta, latent = replace(_delta(fields), names=gates), _latent(fields, dims)
@@ -73,7 +73,7 @@ def _attentions(fields: Fields, dims: Dims, names: KdaNames) -> list[Layer]:
 
 
 def _third(fields: Fields, dims: Dims, name: str, attentions: list[Layer]) -> ModelConfig:
-    """Kimi K3: experts in a latent, and a residual of a sum for each block of layers."""
+    """Kimi K3: experts in a latent space, and a residual with one sum per block of layers."""
     experts, chosen = experts_of(fields)
     width, beside = size(fields, "moe_intermediate_size"), size(fields, "num_shared_experts", default=0, least=0)
     normed = fields.flag("latent_moe_use_norm", False)
@@ -131,7 +131,7 @@ def _latent(fields: Fields, dims: Dims) -> LatentAttention:
 
 
 def _full(fields: Fields, layers: int) -> list[bool]:
-    """Which layers have latent attention: by name, by lists that count from 1, or every fourth behind the first."""
+    """Which layers have latent attention: by name, by lists of indices from 1, or every fourth after the first."""
     types = kinds(fields, "layer_types", "full_attention", "linear_attention")
     section = _linear_section(fields)
     listed = {key: section.sequence(key, most=MOST_LAYERS) for key in ("full_attn_layers", "kda_layers")}

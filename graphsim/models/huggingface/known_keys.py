@@ -1,7 +1,7 @@
-"""Keys of a config.json that change nothing in the structure of any model that transformers has.
+"""Keys of a config.json that do not affect the structure of any model in transformers.
 
-`tests/models/huggingface/test_neutral_keys.py` holds the list: where a default config has one of them, transformers
-builds the same modules with the same shapes whatever it says.
+`tests/models/huggingface/test_neutral_keys.py` verifies the list: if a default config has one of these keys,
+transformers builds the same modules with the same shapes for any value.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _BOOKKEEPING = """
     trust_remote_code generation_config base_model is_decoder summary_type summary_use_proj summary_proj_to_labels
     summary_activation pretraining_tp use_pretrained_backbone has_no_defaults_at_init
 """
-"""What names, dates and files a checkpoint, and what is returned beside the result."""
+"""Keys of a checkpoint's name, version and files, and of additional outputs."""
 
 _TOKENS = """
     bos_token_id eos_token_id pad_token_id unk_token_id sep_token_id cls_token_id mask_token_id
@@ -77,7 +77,7 @@ _ARITHMETIC = """
     mup_enabled moe_router_scaling_factor moe_router_activation_func use_grouped_topk rms_norm_eps_moe_gate
     hc_magnitude logits_mup_width_multiplier swiglu_limits projection_layer_norm_eps projector_layernorm_eps
 """
-"""Constants in formulas, whose kernels cost the same whatever they say."""
+"""Constants in formulas, whose values do not affect the cost of kernels."""
 
 _POSITIONS = """
     rope_theta rope_scaling rope_parameters rope_ratio rope_type rope_local_base_freq rope_interleave
@@ -87,7 +87,7 @@ _POSITIONS = """
     rope_style rotary_emb_fraction initial_context_length rotary_emb_interleaved rotary_emb_scale_base
     use_long_context log_scaling_n_floor log_scaling_alpha max_sequence_length
 """
-"""Which angles a rotary embedding takes: it turns all of them at the same cost."""
+"""Angles of rotary embeddings, which do not affect their cost."""
 
 _KERNELS = """
     attn_implementation use_flash_attn use_flash_attention use_flash_attention_2 use_flash_rotary use_flash_rmsnorm
@@ -95,7 +95,7 @@ _KERNELS = """
     use_cache_quantization softmax_in_fp32 use_mem_eff_path use_parallel_embedding use_rmsnorm_kernel
     chunk_size_feed_forward use_liger_kernel ep_size
 """
-"""Which implementation of the same operations runs."""
+"""Choice among implementations of the same operations."""
 
 
 def _words(*texts: str) -> frozenset[str]:
@@ -103,14 +103,14 @@ def _words(*texts: str) -> frozenset[str]:
 
 
 NEUTRAL = _words(_BOOKKEEPING, _TOKENS, _GENERATION, _TRAINING, _ARITHMETIC, _POSITIONS, _KERNELS)
-"""All of them."""
+"""All keys that do not affect the structure."""
 
 SILENT_OFF = _words(
     """
     is_encoder_decoder add_cross_attention tie_encoder_decoder
     """
 )
-"""What every config of transformers used to carry; off, it says nothing."""
+"""Keys that all configs of transformers used to have; without effect if off."""
 
 DRAFTS = _words(
     """
@@ -119,7 +119,7 @@ DRAFTS = _words(
     mtp_hidden_states_first mtp_local_layer_ids mtp_hybrid_override_pattern mtp_share_layers
     """
 )
-"""Keys of layers that predict further tokens: in checkpoints, but no part of a step without speculation."""
+"""Keys of layers that predict further tokens: in checkpoints, but not part of a step without speculation."""
 
 SHAPING_WORDS = _words(
     """
@@ -135,4 +135,4 @@ SHAPING_WORDS = _words(
     tied top topk type types unit units use v value values vocab vocabulary width window with
     """
 )
-"""Words of which a key's name is made where it shapes layers."""
+"""Words in the names of keys that shape layers."""

@@ -1,4 +1,4 @@
-"""Families that mix softmax attention with linear attention, recurrences or short convolutions."""
+"""Families that combine softmax attention with linear attention, recurrences or short convolutions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,11 @@ from graphsim.models.layers.norm import NormLayer
 
 
 def _layer_types(fields: Fields, layers: int, other: str, fallback: Callable[[int], bool]) -> list[bool]:
-    """Which layers have softmax attention: as `layer_types` says, else the family's rule for layer i."""
+    """Which layers have softmax attention: by `layer_types`, else by the family's rule.
+
+    other: name of the other kind of layer
+    fallback: the family's rule: whether layer i has softmax attention
+    """
     kinds = per_layer(fields, "layer_types", layers, (SEES_ALL, other), lambda i: SEES_ALL if fallback(i) else other)
     return [kind == SEES_ALL for kind in kinds]
 
@@ -43,11 +47,11 @@ _LINEAR = "linear_attention"
 
 
 def qwen3_next(fields: Fields, name: str) -> ModelConfig:
-    """Gated delta rule in three layers of four, gated attention in the fourth; Qwen3-Next and Qwen3.5."""
+    """Qwen3-Next and Qwen3.5: the gated delta rule in three of four layers, gated attention in the fourth."""
     kind = str(fields.data.get("model_type"))
     dims = read_dims(fields)
     if not fields.flag("attn_output_gate", True):
-        fields.problem("attn_output_gate", "is not allowed; expected true, as the class gates attention in any case")
+        fields.problem("attn_output_gate", "is not allowed; expected true, as the class always gates attention")
     delta = _delta(fields, separate=kind != "qwen3_next")
     bias = fields.flag("attention_bias", False)
     attention = SelfAttention(
@@ -69,7 +73,7 @@ def qwen3_next(fields: Fields, name: str) -> ModelConfig:
 
 
 def _delta(fields: Fields, separate: bool, keys: int = 16, values: int = 32) -> GatedDeltaNet:
-    """keys, values: heads that the family has where the config says nothing"""
+    """keys, values: the family's default number of key and value heads"""
     return GatedDeltaNet(
         key_heads=size(fields, "linear_num_key_heads", default=keys),
         value_heads=size(fields, "linear_num_value_heads", default=values),
@@ -99,13 +103,13 @@ def _qwen_feeds(fields: Fields, dims: Dims, kind: str) -> list[Layer]:
 
 
 def qwen3_5_moe(fields: Fields, name: str) -> ModelConfig:
-    """Qwen3.5 with experts: the config gives no width of a dense MLP."""
+    """Qwen3.5 with experts, whose config has no width of a dense MLP."""
     fields.data = {"intermediate_size": fields.data.get("moe_intermediate_size"), **fields.data}
     return qwen3_next(fields, name)
 
 
 def lara_mini(fields: Fields, name: str) -> ModelConfig:
-    """Qwen3.5's delta rule, and attention of which only sliding layers are rotary (transformers, `LaraMiniConfig`)."""
+    """Qwen3.5's delta rule; attention is rotary in sliding layers only (transformers, `LaraMiniConfig`)."""
     fields.data = {**fields.data, "intermediate_size": fields.data.get("moe_intermediate_size")}
     dims = read_dims(fields, tied=True)
     full = attention_of(fields, dims, qk=QkNorm.HEAD, rope=False)
@@ -130,7 +134,7 @@ def lara_mini(fields: Fields, name: str) -> ModelConfig:
 _MINIMAX_FACTORS = tuple(
     f"layernorm_{part}_{name}" for part in ("linear_attention", "full_attention", "mlp") for name in ("alpha", "beta")
 )
-"""By which the code that comes with MiniMax-Text-01 multiplies the parts of its residuals."""
+"""Factors on the residual branches in MiniMax-Text-01's own code."""
 
 
 def minimax(fields: Fields, name: str) -> ModelConfig:
@@ -149,7 +153,7 @@ def minimax(fields: Fields, name: str) -> ModelConfig:
 
 
 def _minimax_types(fields: Fields, layers: int) -> list[bool]:
-    """Which layers have softmax attention: as a list says (1 in MiniMax's own configs), else every other one."""
+    """Which layers have softmax attention: by a list (1 in MiniMax's own configs), else every other one."""
     own = fields.sequence("attn_type_list", most=MOST_LAYERS)
     if own and "layer_types" not in fields:
         if len(own) != layers or set(map(str, own)) - {"0", "1"}:
@@ -171,7 +175,7 @@ def lfm2(fields: Fields, name: str) -> ModelConfig:
 
 
 def lfm2_moe(fields: Fields, name: str) -> ModelConfig:
-    """LFM2 with experts in all but the first layers."""
+    """LFM2 with experts in all layers except the first few."""
     _older_spellings(fields, tie_embedding="tie_word_embeddings")
     unused(fields, "use_expert_bias")  # a buffer in transformers
     dims = read_dims(fields, tied=True)
@@ -192,7 +196,7 @@ def lfm2_moe(fields: Fields, name: str) -> ModelConfig:
 
 
 def _older_spellings(fields: Fields, **spellings: str) -> None:
-    """Let each older key stand for the newer one, whose value it overrules where a config gives both."""
+    """Rename older keys to newer ones; if a config has both, the older key takes precedence."""
     given = {new: fields.raw(old) for old, new in spellings.items()}
     fields.data = {**fields.data, **{key: value for key, value in given.items() if value is not None}}
 
@@ -217,7 +221,7 @@ def _lfm2(fields: Fields, name: str, dims: Dims, feeds: Sequence[Layer]) -> Mode
 
 
 def lfm3(fields: Fields, name: str) -> ModelConfig:
-    """LFM2 with norms behind the parts, a gate for each head, some layers sliding (transformers, `Lfm3Config`)."""
+    """LFM2 with norms after sublayers, a gate per head, sliding windows in some layers (transformers, `Lfm3Config`)."""
     dims = read_dims(fields, tied=True)
     gated = fields.flag("use_attention_gate", True)
     full = replace(
@@ -243,7 +247,7 @@ def _lfm3_kind(i: int) -> str:
 
 
 def _lfm2_width(fields: Fields, given: int) -> int:
-    """The config's width is cut to two thirds and rounded up to a multiple, as Llama 1 did."""
+    """The MLP's width: two thirds of the config's, rounded up to a multiple, as in Llama 1."""
     multiple = size(fields, "block_multiple_of", default=256)
     factor = fields.number("block_ffn_dim_multiplier", 1.0)
     if not fields.flag("block_auto_adjust_ff_dim", True):
@@ -256,7 +260,7 @@ def _lfm2_width(fields: Fields, given: int) -> int:
 
 
 def recurrent_gemma(fields: Fields, name: str) -> ModelConfig:
-    """Two recurrent layers, then one with a sliding window; MLPs half as wide as the config says."""
+    """Two recurrent layers, then one with a sliding window; MLPs have half the config's width."""
     fields.data = {"num_key_value_heads": fields.data.get("num_attention_heads"), **fields.data}
     dims = read_dims(fields, tied=True)
     bias = fields.flag("attention_bias", False)

@@ -1,4 +1,4 @@
-"""Ling and Ring, with the code that comes with them: Ling 1 (Lite, Plus) and 2.0 (mini, flash, 1T)."""
+"""Ling and Ring, which come with their own code: Ling 1 (Lite, Plus) and 2.0 (mini, flash, 1T)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _UNUSED = (
 
 
 def ling(fields: Fields, name: str) -> ModelConfig:
-    """Fused qkv, DeepSeek's layout of experts (inclusionAI/Ling-V2, `modeling_bailing_moe_v2.py`)."""
+    """Fused qkv, experts as in DeepSeek (inclusionAI/Ling-V2, `modeling_bailing_moe_v2.py`)."""
     dims = read_dims(fields)
     unused(
         fields, "moe_router_enable_expert_bias", "moe_router_enable_routed_scaling", "score_function", "router_dtype"

@@ -1,4 +1,4 @@
-"""Families built like Llama: RMSNorm before each part, rotary positions, gated MLP; and their small departures."""
+"""Llama-like families: RMSNorm before each sublayer, rotary positions, gated MLP; and small variations."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def attention_of(
     rope: bool = True,
     sinks: bool = False,
 ) -> SelfAttention:
-    """Attention whose projections have the biases that `attention_bias` says."""
+    """Attention whose projections have biases if `attention_bias` is set."""
     bias = fields.flag("attention_bias", False)
     return SelfAttention(
         heads=dims.heads,
@@ -59,7 +59,7 @@ def llama(fields: Fields, name: str) -> ModelConfig:
 
 
 def smollm3(fields: Fields, name: str) -> ModelConfig:
-    """Llama with tied embeddings, and rotary positions left out in some layers."""
+    """Llama with tied embeddings, and without rotary positions in some layers."""
     dims = read_dims(fields, tied=True)
     mlp = Mlp(intermediate=dims.intermediate, bias=fields.flag("mlp_bias", False))
     every = size(fields, "no_rope_layer_interval", default=4)
@@ -90,7 +90,7 @@ def qwen2(fields: Fields, name: str) -> ModelConfig:
 
 
 def qwen3(fields: Fields, name: str) -> ModelConfig:
-    """Llama with a norm on each head of queries and keys."""
+    """Llama with QK norm per head."""
     dims = read_dims(fields)
     uses = fields.flag("use_sliding_window", False)
     first = size(fields, "max_window_layers", default=0, least=0)
@@ -102,7 +102,7 @@ def qwen3(fields: Fields, name: str) -> ModelConfig:
 
 
 def hunyuan(fields: Fields, name: str) -> ModelConfig:
-    """Qwen3's attention with the norms behind the rotary embedding, under other names."""
+    """Qwen3's attention with QK norm after the rotary embedding, under other names."""
     dims = read_dims(fields)
     names = AttentionNames(q_norm="self_attn.query_layernorm", k_norm="self_attn.key_layernorm")
     bias = fields.flag("attention_bias", False)
@@ -119,7 +119,7 @@ def seed_oss(fields: Fields, name: str) -> ModelConfig:
 
 
 def ernie(fields: Fields, name: str) -> ModelConfig:
-    """Llama whose biases depend on one switch, embeddings tied by default."""
+    """Llama with optional biases on all linear layers, and embeddings tied by default."""
     dims = read_dims(fields, tied=True)
     bias = fields.flag("use_bias", False)
     attention = self_attention(dims, bias=bias)
@@ -145,7 +145,7 @@ def gemma(fields: Fields, name: str) -> ModelConfig:
 
 
 def phi3(fields: Fields, name: str) -> ModelConfig:
-    """Llama with natively fused qkv and gate/up weights."""
+    """Llama with fused qkv and gate/up weights."""
     unused(fields, "full_attn_mod", "interpolate_factor")
     dims = read_dims(fields)
     names = AttentionNames(fused="self_attn.qkv_proj")
@@ -172,7 +172,7 @@ def arcee(fields: Fields, name: str) -> ModelConfig:
 
 
 def apertus(fields: Fields, name: str) -> ModelConfig:
-    """Plain MLP with xIELU, two learned weights a layer; norms on heads; in 1.5 a head for some of the tokens only."""
+    """Plain MLP with xIELU, which has two weights per layer; QK norm per head; in 1.5 a head for some tokens only."""
     dims = read_dims(fields)
     learned = 2 if fields.text("hidden_act", "xielu") == "xielu" else 0
     mlp = Mlp(intermediate=dims.intermediate, gated=False, bias=fields.flag("mlp_bias", False), learned=learned)

@@ -1,4 +1,4 @@
-"""Dense decoders a step or two from Llama: other norms, a plain MLP, latent or differential attention."""
+"""Dense decoders similar to Llama, with other norms, a plain MLP, or latent or differential attention."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BOTH = ("input_layernorm", "post_attention_layernorm")
 
 
 def internlm3(fields: Fields, name: str) -> ModelConfig:
-    """Llama, its two switches of biases under names of their own."""
+    """Llama with other names for its two bias switches."""
     spelled = {"attention_bias": fields.raw("qkv_bias"), "mlp_bias": fields.raw("bias")}
     fields.data = {**fields.data, **{key: value for key, value in spelled.items() if value is not None}}
     dims = read_dims(fields)
@@ -36,7 +36,7 @@ def internlm3(fields: Fields, name: str) -> ModelConfig:
 
 
 def jais2(fields: Fields, name: str) -> ModelConfig:
-    """LayerNorm, a plain MLP with squared ReLU, biases on two switches."""
+    """LayerNorm, a plain MLP with squared ReLU, biases set by two switches."""
     dims = read_dims(fields)
     mlp = Mlp(intermediate=dims.intermediate, gated=False, bias=fields.flag("mlp_bias", True))
     block = pre_norm(attention_of(fields, dims), mlp, "layer")
@@ -44,7 +44,7 @@ def jais2(fields: Fields, name: str) -> ModelConfig:
 
 
 def hyperclovax(fields: Fields, name: str) -> ModelConfig:
-    """Granite with norms behind each part as well, on request."""
+    """Granite with optional norms after each sublayer."""
     dims = read_dims(fields)
     mlp = Mlp(intermediate=dims.intermediate, bias=fields.flag("mlp_bias", False))
     after = ("post_norm1", "post_norm2") if fields.flag("use_post_norm", True) else None
@@ -53,7 +53,7 @@ def hyperclovax(fields: Fields, name: str) -> ModelConfig:
 
 
 def nanochat(fields: Fields, name: str) -> ModelConfig:
-    """Norms without weights, on queries and keys and behind the embedding too; a plain MLP."""
+    """Norms without weights, also on queries and keys and after the embedding; a plain MLP."""
     dims = read_dims(fields)
     bias = fields.flag("attention_bias", False)
     attention = SelfAttention(
@@ -73,7 +73,7 @@ def nanochat(fields: Fields, name: str) -> ModelConfig:
 
 
 def vaultgemma(fields: Fields, name: str) -> ModelConfig:
-    """Gemma 2 with norms before each part only."""
+    """Gemma 2 with norms only before each sublayer."""
     dims = read_dims(fields, tied=True)
     mlp = Mlp(intermediate=dims.intermediate)
     slides = windows(fields, dims.layers, lambda i: i % 2 == 0)
@@ -82,7 +82,7 @@ def vaultgemma(fields: Fields, name: str) -> ModelConfig:
 
 
 def bitnet(fields: Fields, name: str) -> ModelConfig:
-    """A norm of its own before each output projection (BitNet b1.58 2B4T, arXiv 2504.12285, section 3)."""
+    """A separate norm before each output projection (BitNet b1.58 2B4T, arXiv 2504.12285, section 3)."""
     dims = read_dims(fields)
     bias = fields.flag("attention_bias", False)
     attention = NormedAttention(

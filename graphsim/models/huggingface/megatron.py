@@ -1,7 +1,7 @@
-"""GPTs as Megatron-LM trains them, said by the arguments that it keeps with its checkpoints.
+"""GPTs trained by Megatron-LM, described by the arguments saved with its checkpoints.
 
 Names and defaults as in Megatron-LM core 0.14, `megatron/training/arguments.py`, and its modules
-(`megatron/core/models/gpt/gpt_layer_specs.py`), which Megatron Bridge's adapters name too.
+(`megatron/core/models/gpt/gpt_layer_specs.py`), whose names Megatron Bridge's adapters also use.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PARTS = (
     *("num_experts", "num_moe_experts", "multi_latent_attention", "is_hybrid_model", "hybrid_override_pattern"),
     *("mtp_num_layers", "heterogeneous_layers_config_path", "window_size", "attention_output_gate"),
 )
-"""Arguments that ask for parts which these models do not have."""
+"""Arguments for parts that these models do not have."""
 
 
 def megatron(fields: Fields, name: str) -> ModelConfig:
@@ -83,7 +83,7 @@ def megatron(fields: Fields, name: str) -> ModelConfig:
 
 
 def _default_width(fields: Fields, gated: bool) -> None:
-    """Four times the hidden size; where the MLP is gated, two thirds of that in whole multiples of 64."""
+    """Set the default MLP width: four times the hidden size; if gated, two thirds of that as a multiple of 64."""
     hidden = fields.data.get("hidden_size", fields.data.get("n_embd"))
     if isinstance(hidden, int) and not isinstance(hidden, bool) and "intermediate_size" not in fields:
         width = 4 * hidden * 2 // 3 // 64 * 64 if gated else 4 * hidden
@@ -91,7 +91,7 @@ def _default_width(fields: Fields, gated: bool) -> None:
 
 
 def _position_kind(fields: Fields) -> str:
-    """`position_embedding_type`, or what older versions said by switches."""
+    """The kind of positions: `position_embedding_type`, or the switches of older versions."""
     if fields.flag("use_rotary_position_embeddings", False):
         return "rope"
     kind: str = fields.text("position_embedding_type", "learned_absolute", choices=_POSITIONS)

@@ -1,4 +1,4 @@
-"""MiMo-V2: windowed layers with sinks and more key heads, full ones between them, values narrower than keys."""
+"""MiMo-V2: windowed layers with sinks and more key heads, some full-attention layers, values narrower than keys."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from graphsim.models.layers.base import Layer
 
 
 def mimo_v2(fields: Fields, name: str) -> ModelConfig:
-    """Experts without shared ones behind a dense first layer.
+    """A dense first layer, then experts without shared ones.
 
-    transformers 5.24 knows windowed layers by twice the key heads; published configs name all of their sizes.
+    In transformers 5.24, windowed layers have twice the key heads; published configs state all of their sizes.
     """
     fields.data = {"first_k_dense_replace": 1, **fields.data, **_published(fields)}
     dims = read_dims(fields, floor=True)
@@ -66,7 +66,7 @@ def mimo_v2(fields: Fields, name: str) -> ModelConfig:
 
 
 def _published(fields: Fields) -> dict[str, list[str]]:
-    """Lists of names in place of published lists of numbers: 1 for a window, and 1 for experts."""
+    """Kinds of layers by name, from the numeric lists of published configs: 1 for a window, and 1 for experts."""
     found = {}
     for key, numbers, names in (
         ("layer_types", "hybrid_layer_pattern", ("full_attention", "sliding_attention")),

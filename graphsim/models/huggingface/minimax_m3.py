@@ -1,4 +1,4 @@
-"""MiniMax-M3's language model: an indexer chooses blocks of keys in most layers, experts beside a shared one."""
+"""MiniMax-M3's language model: an indexer selects blocks of keys in most layers; experts with a shared one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from graphsim.models.layers.moe import Moe
 
 
 def minimax_m3(fields: Fields, name: str) -> ModelConfig:
-    """Norms on heads; three widths of MLPs: of the routed experts, the shared one, the dense layers."""
+    """QK norm per head; separate MLP widths for routed experts, the shared expert and dense layers."""
     dims = read_dims(fields)
     experts, chosen = experts_of(fields)
     moe = Moe(
@@ -59,7 +59,7 @@ def minimax_m3(fields: Fields, name: str) -> ModelConfig:
 
 
 def _selection(fields: Fields, sparse: Fields) -> BlockSelection:
-    """By the names of transformers 5.24, or by those of published configs, which come first."""
+    """The block selection, by the keys of transformers 5.24 or those of published configs, which take precedence."""
     unused(sparse, "sparse_local_block", "sparse_init_block", "sparse_score_type")
     if not sparse.flag("use_sparse_attention", True):
         sparse.problem("use_sparse_attention", "is not allowed; expected true")
@@ -72,7 +72,7 @@ def _selection(fields: Fields, sparse: Fields) -> BlockSelection:
 
 
 def _refuse_values(sparse: Fields, attends: list[str]) -> None:
-    """An indexer that also adds values of its own is not modelled; published configs switch that off in every layer."""
+    """Note a problem if the indexer adds its own values, which is not modelled; published configs disable that."""
     off = [bool(flag) for flag in sparse.sequence("sparse_disable_index_value", most=MOST_LAYERS)]
     adds = [kind == "minimax_m3_sparse" and not flag for kind, flag in zip(attends, off, strict=False)]
     if any(adds) or not sparse.flag("use_sparse_attention", True):

@@ -1,4 +1,4 @@
-"""Later models with Llama's operations whose layers slide by `layer_types` or all at once: Ministral, CWM."""
+"""Later Llama-like models with sliding windows in all layers or by `layer_types`: Ministral, CWM."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from graphsim.models.layers.mlp import Mlp
 
 
 def ministral3(fields: Fields, name: str) -> ModelConfig:
-    """All layers slide where a window is given."""
+    """All layers have a sliding window if one is given."""
     dims = read_dims(fields)
     slides = windows(fields, dims.layers, lambda i: True)
     mlp = Mlp(intermediate=dims.intermediate)
@@ -18,7 +18,7 @@ def ministral3(fields: Fields, name: str) -> ModelConfig:
 
 
 def cwm(fields: Fields, name: str) -> ModelConfig:
-    """Every fourth layer sees all keys, the others a window; no biases (transformers 5.23, `CwmConfig`)."""
+    """Full attention in every fourth layer, windows in the others; no biases (transformers 5.23, `CwmConfig`)."""
     dims = read_dims(fields)
     slides = windows(fields, dims.layers, lambda i: i % 4 != 0)
     mlp = Mlp(intermediate=dims.intermediate, bias=fields.flag("mlp_bias", False))

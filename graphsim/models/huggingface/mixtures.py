@@ -1,4 +1,4 @@
-"""Mixtures with attention, norms or names of their own: gpt-oss, OLMoE, Phi-3.5-MoE, Ernie 4.5, Llama 4, DBRX."""
+"""MoE models with special attention, norms or names: gpt-oss, OLMoE, Phi-3.5-MoE, Ernie 4.5, Llama 4, DBRX."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from graphsim.models.layers.norm import NormLayer
 
 
 def gpt_oss(fields: Fields, name: str) -> ModelConfig:
-    """Biases everywhere, sinks in the softmax, every other layer slides."""
+    """Biases everywhere, sinks in the softmax, a sliding window in every other layer."""
     dims = read_dims(fields)
     experts, chosen = experts_of(fields)
     names = MoeNames(router="mlp.router")
@@ -54,7 +54,7 @@ def gpt_oss(fields: Fields, name: str) -> ModelConfig:
 
 
 def olmoe(fields: Fields, name: str) -> ModelConfig:
-    """Norms over all queries and keys, experts in every layer."""
+    """QK norm over the full projections, experts in every layer."""
     dims = read_dims(fields)
     experts, chosen = experts_of(fields)
     moe = Moe(experts=experts, chosen=chosen, intermediate=dims.intermediate, adapt_experts=True, adapt_router=True)
@@ -62,7 +62,7 @@ def olmoe(fields: Fields, name: str) -> ModelConfig:
 
 
 def flex_olmo(fields: Fields, name: str) -> ModelConfig:
-    """OLMoE with norms behind its parts instead of before them, as OLMo 2 has them."""
+    """OLMoE with norms after its sublayers instead of before them, as in OLMo 2."""
     dims = read_dims(fields)
     experts, chosen = experts_of(fields)
     moe = Moe(experts=experts, chosen=chosen, intermediate=dims.intermediate, adapt_experts=True, adapt_router=True)
@@ -72,7 +72,7 @@ def flex_olmo(fields: Fields, name: str) -> ModelConfig:
 
 
 def phimoe(fields: Fields, name: str) -> ModelConfig:
-    """LayerNorm, biases in the attention, a bias on the head on request."""
+    """LayerNorm, biases in attention, an optional bias on the head."""
     dims = read_dims(fields)
     experts, chosen = experts_of(fields)
     names = MoeNames(router="mlp.router")
@@ -89,7 +89,7 @@ def phimoe(fields: Fields, name: str) -> ModelConfig:
 
 
 def ernie_moe(fields: Fields, name: str) -> ModelConfig:
-    """Ernie 4.5: a dense start, then routed and shared experts with learned corrections."""
+    """Ernie 4.5: dense first layers, then routed and shared experts with learned corrections."""
     dims = read_dims(fields, tied=True)
     experts, chosen = experts_of(fields)
     width, bias = size(fields, "moe_intermediate_size"), fields.flag("use_bias", False)
@@ -114,7 +114,7 @@ def ernie_moe(fields: Fields, name: str) -> ModelConfig:
 
 
 def ernie_vl(fields: Fields, name: str) -> ModelConfig:
-    """Ernie 4.5 with experts of their own for images (transformers, `Ernie4_5_VLMoeTextConfig`)."""
+    """Ernie 4.5 with separate experts for images (transformers, `Ernie4_5_VLMoeTextConfig`)."""
     dims = read_dims(fields, tied=True)
     experts, chosen = experts_of(fields)
     widths = [width for width in fields.sequence("moe_intermediate_size") if isinstance(width, int) and width > 0]
@@ -142,11 +142,11 @@ def _modality(kind: str) -> MoeNames:
 
 
 CHUNKED = "chunked_attention"
-"""How Llama 4's `layer_types` calls attention within chunks of the prompt."""
+"""Name in Llama 4's `layer_types` of attention within chunks of the prompt."""
 
 
 def llama4(fields: Fields, name: str) -> ModelConfig:
-    """Experts with a shared one, chunked attention in most layers, dense layers between where the step says."""
+    """Experts with a shared one, interleaved with dense layers; chunked attention in most layers."""
     dims = read_dims(fields)
     experts, chosen = experts_of(fields)
     shared = MlpNames(**{part: f"feed_forward.shared_expert.{part}_proj" for part in ("gate", "up", "down")})

@@ -1,4 +1,4 @@
-"""Llama 3.2 Vision's language model: layers among Llama's look at an image (arXiv 2407.21783, section 7)."""
+"""Llama 3.2 Vision's language model: Llama with layers that cross-attend to an image (arXiv 2407.21783, section 7)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from graphsim.models.layers.scale import Scale
 from graphsim.models.layers.seeing_block import SeeingBlock
 
 MARKS = 8
-"""Rows of the embedding beyond the vocabulary, for the image's mark and reserved ones (`MllamaTextModel`)."""
+"""Embedding rows beyond the vocabulary, for the image token and reserved ones (`MllamaTextModel`)."""
 
 _NAMES = AttentionNames(**{part: f"cross_attn.{part}" for part in ("q_norm", "k_norm")},
                         **{part: f"cross_attn.{part}_proj" for part in "qkvo"})  # fmt: skip
 
 
 def mllama(fields: Fields, name: str) -> ModelConfig:
-    """Heads are as wide as the hidden size says; layers that look at images have gates."""
+    """Heads as wide as the hidden size implies; gates in cross-attention layers."""
     dims = read_dims(fields)
     if dims.tied:
         fields.problem(

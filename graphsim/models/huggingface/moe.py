@@ -1,4 +1,4 @@
-"""Mixtures behind ordinary attention: Mixtral, Qwen, GLM-4.5, Granite; and what other mixtures share with them."""
+"""MoE models with standard attention: Mixtral, Qwen, GLM-4.5, Granite; and helpers for other MoE models."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from graphsim.models.layers.moe import Moe, MoeNames
 
 
 def experts_of(fields: Fields) -> tuple[int, int]:
-    """How many experts there are, and how many of them a token chooses."""
+    """The number of experts, and the number chosen per token."""
     experts = size(fields, "num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts", most=100_000)
     chosen = size(
         fields,
@@ -45,7 +45,7 @@ def experts_of(fields: Fields) -> tuple[int, int]:
 
 
 def shared_mlp(width: int, name: str = "mlp.shared_experts", linear: bool = False, bias: bool = False) -> Mlp | None:
-    """The experts that all tokens pass, as one MLP; None where there are none."""
+    """The shared experts as one MLP; None if there are none."""
     if not width:
         return None
     names = MlpNames(gate=f"{name}.gate_proj", up=f"{name}.up_proj", down=f"{name}.down_proj")
@@ -53,11 +53,11 @@ def shared_mlp(width: int, name: str = "mlp.shared_experts", linear: bool = Fals
 
 
 MIXTRAL_NAMES = MoeNames(experts=("w1", "w3", "w2"))
-"""As Mixtral's own weights call an expert's gate, up and down."""
+"""Names in Mixtral's own weights of an expert's gate, up and down."""
 
 
 def mixtral_experts(fields: Fields, dims: Dims) -> Moe:
-    """Experts as Mixtral names them; adapters reach them and their router."""
+    """Experts with Mixtral's module names; PEFT's all-linear includes them and their router."""
     experts, chosen = experts_of(fields)
     return Moe(
         experts=experts,
@@ -78,7 +78,7 @@ def mixtral(fields: Fields, name: str) -> ModelConfig:
 
 
 def minimax_m2(fields: Fields, name: str) -> ModelConfig:
-    """Mixtral with norms over all queries and keys, and learned corrections of the scores."""
+    """Mixtral with QK norm over the full projections, and learned corrections of the scores."""
     dims = read_dims(fields)
     moe = mixtral_experts(fields, dims)
     qk = QkNorm.FULL if fields.flag("use_qk_norm", True) else QkNorm.NONE
@@ -86,17 +86,17 @@ def minimax_m2(fields: Fields, name: str) -> ModelConfig:
         fields.problem("attn_type_list", "is not allowed; expected 1, softmax attention, for each layer")
     fields.text("qk_norm_type", "per_layer", ["per_layer"])
     if not fields.flag("use_routing_bias", True):
-        fields.problem("use_routing_bias", "is not allowed; expected true, as the class has the correction in any case")
+        fields.problem("use_routing_bias", "is not allowed; expected true, as the class always has the correction")
     return assemble(name, dims, [pre_norm(attention_of(fields, dims, qk=qk), moe)] * dims.layers)
 
 
 def qwen_moe(fields: Fields, name: str) -> ModelConfig:
-    """Qwen 2 and 3: experts in most layers, Qwen 2 with a shared one behind a gate."""
+    """Qwen 2 and 3: experts in most layers, in Qwen 2 with a gated shared one."""
     kind = str(fields.data.get("model_type"))
     dims = read_dims(fields, floor=kind.startswith("qwen3_omni"))
     second, adapted = kind == "qwen2_moe", kind in ("qwen3_moe", "qwen3_omni_moe_text")
     if not second and not fields.flag("use_qk_norm", True):
-        fields.problem("use_qk_norm", "is not allowed; expected true, as the class has the norms in any case")
+        fields.problem("use_qk_norm", "is not allowed; expected true, as the class always has the norms")
     experts, chosen = experts_of(fields)
     moe = Moe(
         experts=experts,
@@ -124,28 +124,28 @@ def qwen_moe(fields: Fields, name: str) -> ModelConfig:
 
 
 def _qwen_windows(fields: Fields, layers: int, second: bool) -> list[int]:
-    """Where windows are used at all: of Qwen 3 all layers, of Qwen 2 every other one of the first few."""
+    """Each layer's window, if windows are used: in all layers of Qwen 3, in alternate ones of Qwen 2's first few."""
     first = size(fields, "max_window_layers", default=layers, least=0)
     slides = windows(fields, layers, lambda i: not second or (i % 2 == 0 and i < first))
     return slides if fields.flag("use_sliding_window", False) else [0] * layers
 
 
 def sparse_layers(fields: Fields, layers: int) -> list[bool]:
-    """Which layers have experts: every `decoder_sparse_step`-th but those in `mlp_only_layers`."""
+    """Which layers have experts: every `decoder_sparse_step`-th except those in `mlp_only_layers`."""
     step = size(fields, "decoder_sparse_step", default=1)
     dense = indices(fields, "mlp_only_layers")
     return [(i + 1) % step == 0 and i not in dense for i in range(layers)]
 
 
 def granitemoe(fields: Fields, name: str) -> ModelConfig:
-    """Granite with experts, and a shared MLP beside them where the config has one."""
+    """Granite with experts, and a shared MLP if the config has one."""
     dims = read_dims(fields)
     block = pre_norm(attention_of(fields, dims), granite_experts(fields, dims))
     return assemble(name, dims, [block] * dims.layers)
 
 
 def granite_experts(fields: Fields, dims: Dims) -> Moe:
-    """Experts as Granite names them, and the shared MLP."""
+    """Experts with Granite's module names, and the shared MLP."""
     experts, chosen = experts_of(fields)
     width = size(fields, "shared_intermediate_size", default=0, least=0)
     shared = None
@@ -161,7 +161,7 @@ def granite_experts(fields: Fields, dims: Dims) -> Moe:
 
 
 def glm4_moe(fields: Fields, name: str) -> ModelConfig:
-    """The first layers dense, then routed and shared experts with corrected scores."""
+    """Dense first layers, then routed and shared experts with corrected scores."""
     dims = read_dims(fields, floor=True)
     qk = QkNorm.HEAD if fields.flag("use_qk_norm", False) else QkNorm.NONE
     attention = attention_of(fields, dims, out_bias=False, qk=qk)
@@ -178,12 +178,13 @@ def dense_then_sparse(
     bias: bool = False,
     correction: bool = False,
 ) -> list[Layer]:
-    """`first_k_dense_replace` dense layers, then experts with shared ones beside them (DeepSeek's layout).
+    """`first_k_dense_replace` dense layers, then experts with shared ones (DeepSeek's layout).
 
-    attention: of all layers, or of each
-    first: dense layers where the config says nothing of them
-    adapted: PEFT's all-linear reaches the experts and the router, and no dense or shared MLP
-    bias: of these MLPs
+    attention: attention of all layers, or a list with that of each
+    first: default number of dense layers
+    adapted: whether PEFT's all-linear includes the experts and the router, but no dense or shared MLP
+    bias: whether these MLPs have biases
+    correction: whether the scores have learned corrections
     """
     feeds = dense_or_sparse(fields, dims, first=first, adapted=adapted, bias=bias, correction=correction)
     attentions = [attention] * dims.layers if isinstance(attention, Layer) else attention
@@ -207,7 +208,7 @@ def dense_or_sparse(
 
 
 def mlp_kinds(fields: Fields, layers: int, first: int) -> list[str]:
-    """Whether each layer is dense or sparse: as `mlp_layer_types` says, else the first few are dense."""
+    """Whether each layer is dense or sparse: by `mlp_layer_types`, else the first few are dense."""
     return per_layer(
         fields, "mlp_layer_types", layers, ("dense", "sparse"), lambda i: "dense" if i < first else "sparse"
     )

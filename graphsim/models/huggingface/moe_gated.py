@@ -1,4 +1,4 @@
-"""Mixtures whose attention multiplies its result by a gate with a weight of its own: AFMoE (Trinity), Laguna, Beam."""
+"""MoE models with a separately projected gate on the attention output: AFMoE (Trinity), Laguna, Beam."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _AFTER = ("post_attention_layernorm", "post_mlp_layernorm")
 
 
 def afmoe(fields: Fields, name: str) -> ModelConfig:
-    """Norms before and behind each part; rotary positions in sliding layers only (transformers, `AfmoeConfig`)."""
+    """Norms before and after each sublayer; rotary positions in sliding layers only (transformers, `AfmoeConfig`)."""
     dims = read_dims(fields)
     every = size(fields, "global_attn_every_n_layers", default=4)
     window = size(fields, "sliding_window", default=0, least=0)
@@ -55,7 +55,7 @@ def afmoe(fields: Fields, name: str) -> ModelConfig:
 
 
 def laguna(fields: Fields, name: str) -> ModelConfig:
-    """A gate for each head or each element, layers with different numbers of heads (transformers, `LagunaConfig`)."""
+    """A gate per head or per element, layers with different numbers of heads (transformers, `LagunaConfig`)."""
     dims = read_dims(fields)
     if fields.flag("moe_apply_router_weight_on_input", False):
         fields.problem("moe_apply_router_weight_on_input", "is not supported; expected false")
@@ -100,7 +100,7 @@ def _heads(fields: Fields, dims: Dims) -> list[int]:
 
 
 def beam(fields: Fields, name: str) -> ModelConfig:
-    """Every sixth layer sees all keys, without rotary positions; dense layers first (transformers, `BeamConfig`)."""
+    """Full attention without rotary positions in every sixth layer; dense first layers (transformers, `BeamConfig`)."""
     dims = read_dims(fields)
     last, window = dims.layers - 1, size(fields, "sliding_window", default=0, least=0)
     kinds = per_layer(

@@ -1,4 +1,4 @@
-"""Mixtures with shared experts: Hunyuan A13B, dots.llm1, DeepSeekMoE, Aria, Solar Open, Sarvam."""
+"""MoE models with shared experts: Hunyuan A13B, dots.llm1, DeepSeekMoE, Aria, Solar Open, Sarvam."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from graphsim.models.layers.moe import Moe, MoeNames
 
 
 def dots1(fields: Fields, name: str) -> ModelConfig:
-    """DeepSeek's layout of experts behind Qwen 3's attention; later layers slide where a window is given."""
+    """Qwen 3's attention, experts as in DeepSeek; later layers have a sliding window if one is given."""
     dims = read_dims(fields)
     first = size(fields, "max_window_layers", default=dims.layers, least=0)
     slides = windows(fields, dims.layers, lambda i: i >= first)
@@ -34,13 +34,13 @@ def dots1(fields: Fields, name: str) -> ModelConfig:
 
 
 def hunyuan_moe(fields: Fields, name: str) -> ModelConfig:
-    """Hunyuan A13B: norms on heads behind the rotary embedding, one shared MLP as wide as an expert."""
+    """Hunyuan A13B: QK norm per head after the rotary embedding, one shared MLP as wide as an expert."""
     one_of_all(fields, "num_experts", "moe_topk", "moe_intermediate_size", "num_shared_expert")
     dims = read_dims(fields)
     experts, chosen = experts_of(fields)
     for key, only in (("moe_intermediate_size", dims.intermediate), ("num_shared_expert", 1)):
         if size(fields, key, default=only, least=0) != only:
-            fields.problem(key, f"is not allowed; expected {only}, as the class has it whatever the config says")
+            fields.problem(key, f"is not allowed; expected {only}, which the class always uses")
     moe = Moe(
         experts=experts,
         chosen=chosen,
@@ -61,7 +61,7 @@ def hunyuan_moe(fields: Fields, name: str) -> ModelConfig:
 
 
 def hunyuan3(fields: Fields, name: str) -> ModelConfig:
-    """Hunyuan 3: DeepSeek's layout of experts behind norms on heads (transformers, `HYV3Config`)."""
+    """Hunyuan 3: QK norm per head, experts as in DeepSeek (transformers, `HYV3Config`)."""
     dims = read_dims(fields)
     attention = attention_of(fields, dims, qk=QkNorm.HEAD)
     if fields.raw("num_shared_experts", 1) == 0:
@@ -73,7 +73,7 @@ def hunyuan3(fields: Fields, name: str) -> ModelConfig:
 
 
 def one_of_all(fields: Fields, *keys: str) -> None:
-    """Let one number stand where a config lists the same one for every layer."""
+    """Replace lists that have the same number for every layer by that number."""
     for key in keys:
         listed = fields.sequence(key) if isinstance(fields.data.get(key), list) else []
         if listed:
@@ -83,7 +83,7 @@ def one_of_all(fields: Fields, *keys: str) -> None:
 
 
 def deepseek_moe(fields: Fields, name: str) -> ModelConfig:
-    """DeepSeekMoE (arXiv 2401.06066), before latent attention: Llama's, with the code that comes with the model."""
+    """DeepSeekMoE (arXiv 2401.06066): Llama's attention, module names of the model's own code."""
     dims = read_dims(fields)
     if size(fields, "moe_layer_freq", default=1) != 1:
         fields.problem("moe_layer_freq", "is not supported; expected 1")
@@ -120,7 +120,7 @@ def solar_open(fields: Fields, name: str) -> ModelConfig:
 
 
 def sarvam_moe(fields: Fields, name: str) -> ModelConfig:
-    """GLM-4.5 under its makers' own names (transformers, `SarvamMoEConfig`)."""
+    """GLM-4.5 with other config keys (transformers, `SarvamMoEConfig`)."""
     dims = read_dims(fields)
     bias = fields.flag("attention_bias", fields.flag("use_qkv_bias", False))
     qk = QkNorm.HEAD if fields.flag("use_qk_norm", True) else QkNorm.NONE

@@ -1,4 +1,4 @@
-"""Mixtures most of whose layers see a window of the keys: Command A+, K-EXAONE, Mellum, Flint, Kolibri, Granite SWA."""
+"""MoE models with sliding windows in most layers: Command A+, K-EXAONE, Mellum, Flint, Kolibri, Granite SWA."""
 
 from __future__ import annotations
 
@@ -43,9 +43,10 @@ from graphsim.models.layers.norm import NormLayer
 def attentions(
     fields: Fields, dims: Dims, fallback: Callable[[int], bool], *, nope: bool, qk: QkNorm, sinks: bool = False
 ) -> list[SelfAttention]:
-    """Each layer's attention: as `layer_types` says, else layer i slides where `fallback` says.
+    """Each layer's attention, full or sliding by `layer_types`.
 
-    nope: layers that see all keys have no rotary positions
+    fallback: without `layer_types`, whether layer i has a sliding window
+    nope: whether full-attention layers have no rotary positions
     """
     window = size(fields, "sliding_window", default=0, least=0)
     full = attention_of(fields, dims, qk=qk, rope=not nope, sinks=sinks)
@@ -57,7 +58,7 @@ def attentions(
 
 
 def cohere2_moe(fields: Fields, name: str) -> ModelConfig:
-    """Cohere 2 with experts beside the attention, dense layers first (transformers, `Cohere2MoeConfig`)."""
+    """Cohere 2 with experts in parallel with attention, and dense first layers (transformers, `Cohere2MoeConfig`)."""
     dims = read_dims(fields, tied=True)
     first = size(fields, "first_k_dense_replace", default=0, least=0)
     early, late = (size(fields, f"{key}sliding_window_pattern", default=default) for key, default in _COHERE)
@@ -77,7 +78,7 @@ def cohere2_moe(fields: Fields, name: str) -> ModelConfig:
     dense = Mlp(intermediate=width, linear=False)
     style = "rms" if fields.number("rms_norm_eps", 0.0) else "layer_no_bias"
     norm = NormLayer(name="input_layernorm", kind=style)
-    turned = attention_of(fields, dims)  # dense layers may be rotary where they see all keys
+    turned = attention_of(fields, dims)  # dense layers may be rotary with full attention
     blocks = []
     for attention, kind in zip(attentions(fields, dims, slides, nope=True, qk=QkNorm.NONE), kinds, strict=True):
         forced = kind == "dense" and early == 1 and not attention.window
@@ -89,7 +90,7 @@ _COHERE = (("prefix_dense_", 1), ("", 4))
 
 
 def exaone_moe(fields: Fields, name: str) -> ModelConfig:
-    """DeepSeek's layout of experts behind EXAONE 4's attention, with norms before the parts (`ExaoneMoeConfig`)."""
+    """EXAONE 4's attention, experts as in DeepSeek, norms before sublayers (`ExaoneMoeConfig`)."""
     dims = read_dims(fields)
     slides = sliding_pattern(fields, dims.layers)
     mixers = attentions(fields, dims, slides, nope="sliding_window" in fields, qk=QkNorm.HEAD)
@@ -97,7 +98,7 @@ def exaone_moe(fields: Fields, name: str) -> ModelConfig:
 
 
 def mellum(fields: Fields, name: str) -> ModelConfig:
-    """Qwen 3 with experts in the layers that `mlp_layer_types` says (transformers, `MellumConfig`)."""
+    """Qwen 3 with experts in the layers given by `mlp_layer_types` (transformers, `MellumConfig`)."""
     dims = read_dims(fields)
     experts, chosen = experts_of(fields)
     width = size(fields, "moe_intermediate_size")
@@ -110,7 +111,7 @@ def mellum(fields: Fields, name: str) -> ModelConfig:
 
 
 def flint(fields: Fields, name: str) -> ModelConfig:
-    """Sinks in the softmax, an ungated shared expert, dense layers first (transformers, `FlintConfig`)."""
+    """Sinks in the softmax, an ungated shared expert, dense first layers (transformers, `FlintConfig`)."""
     dims = read_dims(fields)
     last = dims.layers - 1
     mixers = attentions(
@@ -124,7 +125,7 @@ def flint(fields: Fields, name: str) -> ModelConfig:
 
 
 def kolibri(fields: Fields, name: str) -> ModelConfig:
-    """Norms before and behind each part, experts in every layer (transformers, `Kolibri1Config`), no biases ever."""
+    """Norms before and after each sublayer, experts in every layer, no biases (transformers, `Kolibri1Config`)."""
     width = fields.data.get("moe_intermediate_size")
     fields.data = {**fields.data, "intermediate_size": width, "attention_bias": False}
     dims = read_dims(fields)
@@ -136,7 +137,7 @@ def kolibri(fields: Fields, name: str) -> ModelConfig:
 
 
 def _with_shared(fields: Fields, module: str) -> Moe:
-    """Experts, and a shared one of its own width."""
+    """Experts, and a shared one with a separate width."""
     experts, chosen = experts_of(fields)
     return Moe(
         experts=experts,
@@ -147,7 +148,7 @@ def _with_shared(fields: Fields, module: str) -> Moe:
 
 
 def granite_swa(fields: Fields, name: str) -> ModelConfig:
-    """Granite with sinks in the softmax, three layers of four sliding, with or without experts (`GraniteSWAConfig`)."""
+    """Granite with sinks in the softmax, windows in three of four layers, optional experts (`GraniteSWAConfig`)."""
     mixture = fields.data.get("model_type") == "granitemoe_swa"
     dims = read_dims(fields, tied=not mixture)
     mixers = attentions(fields, dims, lambda i: i % 4 != 0, nope=False, qk=QkNorm.NONE, sinks=True)

@@ -1,4 +1,4 @@
-"""The language model of Moshi (arXiv 2410.00037, section 3.2), without the models around it that hear and speak."""
+"""The language model of Moshi (arXiv 2410.00037, section 3.2), without its audio codec and depth transformer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from graphsim.models.layers.norm import NormLayer
 
 
 def moshi(fields: Fields, name: str) -> ModelConfig:
-    """Llama with linears one module deeper, a fused gate of half the given width, and one spare embedding."""
+    """Llama with linear layers in submodules, fused gate and up of half the given width, and an extra embedding."""
     if "MoshiForConditionalGeneration" in fields.sequence("architectures"):
         fields.problem("architectures", "is not simulated; expected MoshiForCausalLM, the language model alone")
     unused(fields, "audio_encoder_config", "depth_decoder_config", "audio_vocab_size", "num_codebooks")

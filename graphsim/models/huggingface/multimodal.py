@@ -1,4 +1,4 @@
-"""Text parts of multimodal models that are those of a text model under another name."""
+"""Language models of multimodal models that equal a text model under another name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from graphsim.models.layers.mlp import Mlp, MlpNames
 
 
 def glm4v(fields: Fields, name: str) -> ModelConfig:
-    """GLM-4 with biases on q, k and v whatever the config says; GLM-OCR has none."""
+    """GLM-4 with biases on q, k and v, regardless of the config; GLM-OCR has none."""
     dims = read_dims(fields)
     attention = SelfAttention(
         heads=dims.heads, kv_heads=dims.kv_heads, head_dim=dims.head_dim,
@@ -41,4 +41,4 @@ FAMILIES: dict[str, Reader] = {
     "paddleocr_vl_text": ernie,
     "granite_docling_text": llama,
 }
-"""Readers by `model_type`; the first of each pair are flat configs, whose text part has no config of its own."""
+"""Readers by `model_type`; the first of each pair has a flat config, without a nested one for the text part."""

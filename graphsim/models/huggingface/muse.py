@@ -1,4 +1,4 @@
-"""Muse-Glimmer's language model: gated attention, no rotary positions where all keys are seen, sandwiched norms."""
+"""Muse-Glimmer's language model: gated attention, full attention without rotary positions, sandwich norms."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from graphsim.models.layers.mlp import Mlp
 
 
 def muse_glimmer(fields: Fields, name: str) -> ModelConfig:
-    """Norms of heads have no weights; `layer_rope_theta` is 0 in layers without rotary positions."""
+    """QK norm per head without weights; `layer_rope_theta` is 0 in layers without rotary positions."""
     dims = read_dims(fields)
     slides = windows(fields, dims.layers, lambda i: (dims.layers - 1 - i) % 4 != 0)
     bases = fields.sequence("layer_rope_theta", most=MOST_LAYERS)

@@ -1,4 +1,4 @@
-"""Nemotron-H and Nemotron 3: one part per layer, Mamba-2, attention, a plain MLP or experts, some in a latent."""
+"""Nemotron-H and Nemotron 3: each layer is Mamba-2, attention, a plain MLP or experts, some in a latent space."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAMES = {"linear_attention": "mamba", "full_attention": "attention"}
 
 
 def nemotron_h(fields: Fields, name: str) -> ModelConfig:
-    """Layers as given by a pattern of letters or a list of names; its length is the number of layers."""
+    """Layers by a pattern of letters or a list of names, whose length is the number of layers."""
     listed = _listed(fields)
     fields.raw("num_hidden_layers")
     fields.data = {**fields.data, "num_hidden_layers": len(listed)}
@@ -43,7 +43,7 @@ def nemotron_h(fields: Fields, name: str) -> ModelConfig:
 
 
 def _listed(fields: Fields) -> list[str]:
-    """The kind of each layer: a list comes before a pattern of letters."""
+    """The kind of each layer; a list takes precedence over a pattern of letters."""
     names = [
         str(kind)
         for key in ("layers_block_type", "layer_types")
@@ -72,7 +72,7 @@ def _mamba(fields: Fields) -> Layer:
 
 
 def _attention(fields: Fields, dims: Dims) -> Layer:
-    """No projection has a bias, whatever `attention_bias` says (transformers 5.24, `NemotronHAttention`)."""
+    """Attention without biases, regardless of `attention_bias` (transformers 5.24, `NemotronHAttention`)."""
     return SelfAttention(
         heads=dims.heads,
         kv_heads=dims.kv_heads,
@@ -88,7 +88,7 @@ def _mlp(fields: Fields, width: int, module: str) -> Mlp:
 
 
 def _moe(fields: Fields, dims: Dims) -> Layer:
-    """Plain experts, in a latent where `moe_latent_size` gives one; a shared expert in the full width."""
+    """Plain experts, in a latent space if `moe_latent_size` is given; a shared expert at full width."""
     experts, chosen = experts_of(fields)
     shared = size(fields, "moe_shared_expert_intermediate_size", default=dims.intermediate)
     return Moe(

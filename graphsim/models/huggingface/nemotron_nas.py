@@ -1,6 +1,6 @@
-"""Models that an architecture search made of Llama: Llama-Nemotron 51B, 49B and 253B, DeciLM (arXiv 2411.19146).
+"""Models derived from Llama by neural architecture search: Llama-Nemotron 51B, 49B and 253B, DeciLM (arXiv 2411.19146).
 
-Each layer has key heads and an MLP of its own, or a linear layer or nothing in place of either. Names as in
+The number of key heads and the MLP's width differ by layer; either may be a linear layer or missing. Names as in
 `modeling_decilm.py` of nvidia/Llama-3_3-Nemotron-Super-49B-v1; vLLM 0.33, `model_executor/models/nemotron_nas.py`.
 """
 
@@ -20,11 +20,11 @@ from graphsim.models.layers.norm import NormLayer
 
 
 def nemotron_nas(fields: Fields, name: str) -> ModelConfig:
-    """Layers as `block_configs` lists them, or with the key heads of `num_key_value_heads_per_layer` (DeciLM-7B)."""
+    """Layers as listed in `block_configs`, or with key heads from `num_key_value_heads_per_layer` (DeciLM-7B)."""
     listed = fields.sequence("block_configs", most=MOST_LAYERS)
     if not listed:
         return _deci(fields, name)
-    given = {"intermediate_size": 1, "num_key_value_heads": 1}  # each layer has its own; these two are null
+    given = {"intermediate_size": 1, "num_key_value_heads": 1}  # set per layer; these two are null
     fields.data = {**fields.data, **{key: fields.data.get(key) or value for key, value in given.items()}}
     dims = read_dims(fields)
     if len(listed) != dims.layers:
@@ -36,7 +36,7 @@ def nemotron_nas(fields: Fields, name: str) -> ModelConfig:
 
 
 class _Common:
-    """What all layers share, and how one is made of its entry; equal entries are read once."""
+    """Builds layers from their entries and common dimensions; equal entries are read once."""
 
     def __init__(self, fields: Fields, dims: Dims) -> None:
         self.fields, self.dims = fields, dims
@@ -45,7 +45,7 @@ class _Common:
         self.made: dict[str, Block] = {}
 
     def block(self, entry: object, path: str) -> Layer:
-        """Attention and MLP, each behind a norm, as far as they are there."""
+        """Attention and MLP, each after a norm, unless missing."""
         key = repr(entry)
         if key not in self.made:
             fields = self.fields.child(entry, path)
@@ -100,7 +100,7 @@ class _Common:
 
 
 def _width(factor: float, hidden: int) -> int:
-    """Two thirds of the factor times the hidden size, rounded up to a multiple of 256."""
+    """The MLP's width: two thirds of the factor times the hidden size, rounded up to a multiple of 256."""
     return -(-max(int(2 * factor * hidden / 3), 1) // 256) * 256
 
 

@@ -1,4 +1,4 @@
-"""Olmo Hybrid: the gated delta rule in three layers of four, attention with norms behind each part in the fourth."""
+"""Olmo Hybrid: the gated delta rule in three of four layers, attention with output norms in the fourth."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BEHIND = ("post_attention_layernorm", "post_feedforward_layernorm")
 
 
 def olmo_hybrid(fields: Fields, name: str) -> ModelConfig:
-    """Norms over all queries and keys; heads of the delta rule as wide as the config says or by the hidden size."""
+    """QK norm over the full projections; head width of the delta rule from the config or the hidden size."""
     dims = read_dims(fields)
     keys = size(fields, "linear_num_key_heads", default=dims.heads)
     values = size(fields, "linear_num_value_heads", default=dims.heads)

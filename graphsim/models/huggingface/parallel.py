@@ -1,4 +1,4 @@
-"""Families with attention and MLP side by side, and their sequential relatives."""
+"""Families with attention and MLP in parallel, and related sequential ones."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def gptj(fields: Fields, name: str) -> ModelConfig:
 
 
 def phi(fields: Fields, name: str) -> ModelConfig:
-    """Biases everywhere, one norm for both branches, norms on heads on request."""
+    """Biases everywhere, one norm for both branches, optional QK norm per head."""
     dims = read_dims(fields)
     attention = SelfAttention(
         heads=dims.heads,
@@ -143,7 +143,7 @@ def phi(fields: Fields, name: str) -> ModelConfig:
 
 
 def persimmon(fields: Fields, name: str) -> ModelConfig:
-    """Fused qkv, norms on heads, two norms in sequence, biases everywhere."""
+    """Fused qkv, QK norm per head, sequential sublayers with a norm each, biases everywhere."""
     dims = read_dims(fields)
     attention = SelfAttention(
         heads=dims.heads,
@@ -173,7 +173,7 @@ def persimmon(fields: Fields, name: str) -> ModelConfig:
 def cohere(fields: Fields, name: str) -> ModelConfig:
     """One norm without bias for both branches, embeddings tied.
 
-    Cohere 2 slides in three layers of four, and only these have rotary positions.
+    Cohere 2 has sliding windows in three of four layers, and only these have rotary positions.
     """
     dims = read_dims(fields, tied=True)
     second = fields.data.get("model_type") == "cohere2"
@@ -189,7 +189,7 @@ def cohere(fields: Fields, name: str) -> ModelConfig:
 
 
 def stablelm(fields: Fields, name: str) -> ModelConfig:
-    """LayerNorm, biases on q, k and v on request, norms with own weights for every head, parallel on request."""
+    """LayerNorm; optional: biases on q, k and v, norms with separate weights per head, parallel sublayers."""
     dims = read_dims(fields)
     attention = SelfAttention(
         heads=dims.heads,

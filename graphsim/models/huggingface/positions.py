@@ -1,4 +1,4 @@
-"""How long a context a config stands for, its rotary positions stretched as it says."""
+"""The maximum context length of a config, with its rotary scaling applied."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from graphsim.files.reading import Fields
 
 _WHOLE = ("su", "longrope", "llama3")
-"""Kinds of scaling whose max_position_embeddings is the stretched length already."""
+"""Kinds of scaling for which max_position_embeddings is already the scaled length."""
 
 
 def stretched(positions: int, fields: Fields) -> int:
-    """`max_position_embeddings` times the factor of the rotary scaling; of YaRN, its original length times the factor.
+    """`max_position_embeddings` times the rotary scaling factor; for YaRN, the original length times the factor.
 
-    vLLM 0.33, `vllm/config/model.py`, the derived max_model_len; Gemma 3's is the stretched length too.
+    vLLM 0.33, `vllm/config/model.py`, the derived max_model_len; Gemma 3's is also the scaled length.
     """
     given = fields.raw("rope_parameters", fields.raw("rope_scaling"))
     if not positions or not isinstance(given, Mapping) or "gemma3" in str(fields.raw("model_type", "")):

@@ -1,4 +1,4 @@
-"""Families with norms behind their parts: Gemma 2 and 3, OLMo 2 and 3, EXAONE 4, GLM-4."""
+"""Families with norms after their sublayers: Gemma 2 and 3, OLMo 2 and 3, EXAONE 4, GLM-4."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _AFTER = ("post_attention_layernorm", "post_feedforward_layernorm")
 
 
 def gemma2(fields: Fields, name: str) -> ModelConfig:
-    """Norms before and behind each part, every other layer slides."""
+    """Norms before and after each sublayer, a sliding window in every other layer."""
     unused(fields, "sliding_window_size")
     dims = read_dims(fields, tied=True)
     mlp = Mlp(intermediate=dims.intermediate)
@@ -36,9 +36,9 @@ def gemma2(fields: Fields, name: str) -> ModelConfig:
 
 
 def gemma3(fields: Fields, name: str) -> ModelConfig:
-    """Gemma 2 with norms on heads; five layers of six slide.
+    """Gemma 2 with QK norm per head, and sliding windows in five of six layers.
 
-    EmbeddingGemma looks both ways, half a window to either side (arXiv 2509.20354; transformers 5.24,
+    EmbeddingGemma has bidirectional attention, half a window to each side (arXiv 2509.20354; transformers 5.24,
     `configuration_gemma3.py` and `modeling_gemma3.py`).
     """
     both = fields.flag("use_bidirectional_attention", False)
@@ -54,19 +54,19 @@ def gemma3(fields: Fields, name: str) -> ModelConfig:
 
 
 def _check_both_ways(fields: Fields, slides: list[int]) -> None:
-    """Only classes that generate nothing look both ways, and a window that slides has a neighbour on either side."""
+    """Note problems with bidirectional attention: a class that generates, or a window without neighbours."""
     given = fields.sequence("architectures")
     if not given or str(given[0]) not in _BOTH_WAYS:
         expected = f"false, or {' or '.join(_BOTH_WAYS)} in architectures"
         fields.problem(
-            "use_bidirectional_attention", f"is not simulated of a class that generates; expected {expected}"
+            "use_bidirectional_attention", f"is not simulated for a class that generates; expected {expected}"
         )
     if 1 in slides:
         fields.problem("sliding_window", "is not simulated where attention looks both ways; expected 2 or more")
 
 
 def olmo2(fields: Fields, name: str) -> ModelConfig:
-    """Norms behind each part only, and over all queries and keys at once; OLMo 3 slides in three layers of four."""
+    """Norms only after sublayers, QK norm over the full projections; OLMo 3 has windows in three of four layers."""
     dims = read_dims(fields)
     mlp = Mlp(intermediate=dims.intermediate)
     third = fields.data.get("model_type") == "olmo3"
@@ -76,9 +76,9 @@ def olmo2(fields: Fields, name: str) -> ModelConfig:
 
 
 def exaone4(fields: Fields, name: str) -> ModelConfig:
-    """Norms behind each part only, and on heads; three layers of four slide where a window is given.
+    """Norms only after sublayers, and QK norm per head; sliding windows, if given, in three of four layers.
 
-    Where some slide, the others have no rotary positions.
+    If some layers have a window, the others have no rotary positions.
     """
     dims = read_dims(fields)
     mlp = Mlp(intermediate=dims.intermediate)
@@ -94,7 +94,7 @@ def exaone4(fields: Fields, name: str) -> ModelConfig:
 
 
 def glm4(fields: Fields, name: str) -> ModelConfig:
-    """GLM with norms before and behind each part."""
+    """GLM with norms before and after each sublayer."""
     dims = read_dims(fields)
     mlp = Mlp(intermediate=dims.intermediate, names=MlpNames(fused="mlp.gate_up_proj"))
     block = wrapped(

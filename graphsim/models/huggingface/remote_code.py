@@ -1,7 +1,7 @@
-"""Decoders whose class lies in their own repository: Qwen (1), InternLM 1 and 2, Baichuan, MiniCPM, EXAONE 3.
+"""Decoders whose class is in their own repository: Qwen (1), InternLM 1 and 2, Baichuan, MiniCPM, EXAONE 3.
 
-All are built like Llama, with module names and biases of their own. Structure and names as in the `modeling_*.py`
-of each repository, which vLLM 0.33 keeps (`model_executor/models/` qwen.py, internlm2.py, baichuan.py, minicpm.py,
+All are similar to Llama, with other module names and biases. Structure and names as in the `modeling_*.py`
+of each repository, which vLLM 0.33 follows (`model_executor/models/` qwen.py, internlm2.py, baichuan.py, minicpm.py,
 exaone.py).
 """
 
@@ -30,7 +30,7 @@ from graphsim.models.layers.norm import NormLayer
 
 
 def _transformer(name: str, dims: Dims, block: Layer) -> ModelConfig:
-    """GPT-2's names around the layers, RMSNorm behind them."""
+    """A model with GPT-2's names outside the layers, and a final RMSNorm."""
     return assemble(
         name,
         dims,
@@ -42,13 +42,16 @@ def _transformer(name: str, dims: Dims, block: Layer) -> ModelConfig:
 
 
 def longest(fields: Fields, dims: Dims, *names: str) -> Dims:
-    """The dimensions with the longest context under one of other names, where the usual ones say nothing."""
+    """The dimensions with the maximum context from an alternative key, if the usual ones are missing.
+
+    names: alternative keys
+    """
     others = size(fields, *names, default=0, least=0)
     return dims if dims.positions else replace(dims, positions=others)
 
 
 def refuse_parts(fields: Fields, *keys: str) -> None:
-    """Note a problem for each key that the config gives of a part that only its multimodal class has."""
+    """Note a problem for each given key of a part that only the multimodal class has."""
     for key in keys:
         if fields.raw(key):
             fields.problem(key, "is not simulated with this model_type; expected a config of the language model alone")
@@ -75,7 +78,7 @@ def qwen(fields: Fields, name: str) -> ModelConfig:
 
 
 def exaone(fields: Fields, name: str) -> ModelConfig:
-    """Llama; with the names of its own class where `architectures` asks for that, as checkpoints before 2026 do."""
+    """Llama; with the names of its own class if `architectures` states that, as in checkpoints before 2026."""
     dims = read_dims(fields)
     if "ExaoneForCausalLM" not in fields.sequence("architectures"):
         mlp = Mlp(intermediate=dims.intermediate, bias=fields.flag("mlp_bias", False))
@@ -101,7 +104,7 @@ def internlm(fields: Fields, name: str) -> ModelConfig:
 
 
 def internlm2(fields: Fields, name: str) -> ModelConfig:
-    """Fused qkv, w1 to w3, biases on attention on one switch."""
+    """Fused qkv, MLP modules w1 to w3, optional biases in attention."""
     dims = read_dims(fields)
     attention = self_attention(
         dims,
@@ -123,7 +126,7 @@ def internlm2(fields: Fields, name: str) -> ModelConfig:
 def baichuan(fields: Fields, name: str) -> ModelConfig:
     """Fused qkv; positions are rotary in the 7B models, and a linear bias (ALiBi) in the 13B.
 
-    The configs do not say which: vLLM 0.33, `model_executor/models/baichuan.py`, goes by the class and the hidden size.
+    The configs do not state which; vLLM 0.33, `model_executor/models/baichuan.py`, uses the class and the hidden size.
     """
     dims = longest(fields, read_dims(fields), "model_max_length")
     first = "BaiChuanForCausalLM" in fields.sequence("architectures")
@@ -139,7 +142,7 @@ _BAICHUAN_7B = 4096
 
 
 def minicpm(fields: Fields, name: str) -> ModelConfig:
-    """MiniCPM 1, 2 and 4: Llama with tied embeddings; what it scales takes no weights and no kernels of its own."""
+    """MiniCPM 1, 2 and 4: Llama with tied embeddings; its scaling factors need neither weights nor kernels."""
     dims = read_dims(fields, tied=True)
     if size(fields, "num_experts", default=0, least=0):
         fields.problem("num_experts", "is not simulated with model_type = 'minicpm'; expected 0 or no such key")

@@ -13,7 +13,7 @@ from graphsim.models.layers.rwkv import RwkvAttention, RwkvFeedForward
 
 
 def rwkv(fields: Fields, name: str) -> ModelConfig:
-    """Time mixing, then channel mixing; one more norm before the first layer."""
+    """Time mixing, then channel mixing; an additional norm before the first layer."""
     unused(fields, "context_length", "rescale_every")
     hidden = size(fields, "hidden_size")
     width = size(fields, "attention_hidden_size", default=hidden)

@@ -1,7 +1,7 @@
-"""What encoder-decoders with biases and LayerNorm share: the dimensions of a side, its layers, the whole model.
+"""Common parts of encoder-decoders with biases and LayerNorm: the dimensions of a side, its layers, the model.
 
-`...ForCausalLM` of these families is the decoder alone. Its class keeps the attention to an encoder that is not there,
-so these weights are counted and are in memory, and no row passes them.
+`...ForCausalLM` of these families is only the decoder. The class keeps cross-attention although there is no encoder, so
+its weights are counted and take memory, but are never used.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _GENERATES = ("ForConditionalGeneration", "ForCausalLM", "MTModel", "ForTextToTe
 
 
 def is_alone(fields: Fields, also: str = "") -> bool:
-    """Whether the config is of a decoder alone, by its class; by `is_encoder_decoder` where it names none.
+    """Whether the config describes only a decoder, by its class, or by `is_encoder_decoder` if it names none.
 
-    also: what a class may be beside those that generate, for the message
+    also: further allowed classes, named in the message
     """
     given, both = fields.sequence("architectures"), fields.flag("is_encoder_decoder", True)
     if not given:
@@ -41,12 +41,12 @@ def is_alone(fields: Fields, also: str = "") -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Style:
-    """How a make places its norms and biases.
+    """Placement of norms and biases in a family.
 
-    pre_norm: norms before each part, else behind the sum that it joins
-    key_bias: keys have a bias as queries and values do
-    source_width: of the encoder's rows, where that is not the decoder's
-    norms: of attention, of attention to the encoder, and of the MLP
+    pre_norm: whether norms are before sublayers, else after the residual sums
+    key_bias: whether keys have a bias, as queries and values do
+    source_width: width of the encoder's rows, if not that of the decoder
+    norms: names of the norms of self-attention, cross-attention and the MLP
     """
 
     pre_norm: bool = True
@@ -68,7 +68,7 @@ class Side:
     intermediate: int
 
     def attention(self, style: Style, cached: bool) -> SelfAttention:
-        """Attention to the side's own positions."""
+        """The side's self-attention."""
         return SelfAttention(
             heads=self.heads,
             kv_heads=self.heads,
@@ -82,12 +82,19 @@ class Side:
         )
 
     def encoder_layers(self, style: Style, feeds: Sequence[Layer] = ()) -> tuple[Layer, ...]:
-        """Layers that see all positions at once. feeds: their feed-forward parts, where these are no plain MLPs."""
+        """Layers with bidirectional attention.
+
+        feeds: their feed-forward parts, if not plain MLPs
+        """
         attention, usual = self.attention(style, cached=False), [self.mlp(style)] * self.depth
         return tuple(Block(parts=tuple(self._parts(style, attention, None, feed))) for feed in feeds or usual)
 
     def decoder_layers(self, style: Style, alone: bool = False, feeds: Sequence[Layer] = ()) -> tuple[Layer, ...]:
-        """Layers that attend to their past and to an encoder. alone: there is no encoder; feeds: as of the encoder"""
+        """Layers with causal self-attention and cross-attention.
+
+        alone: whether there is no encoder
+        feeds: as in `encoder_layers`
+        """
         cross = CrossAttention(
             heads=self.heads,
             kv_heads=self.heads,
@@ -126,10 +133,10 @@ _FAIRSEQ = (
     "extra_pos_embeddings", "static_position_embeddings", "normalize_before", "normalize_embedding",
     "add_final_layer_norm", "add_bias_logits",
 )  # fmt: skip
-"""Keys of the models' first training code, which their classes do not read (transformers 5.24)."""
+"""Keys of the original training code, which the classes do not read (transformers 5.24)."""
 
 _OF_ENCODER = {"num_hidden_layers": "encoder_layers", "num_attention_heads": "encoder_attention_heads"}
-"""What a config's common names stand for (transformers 5.24, attribute_map of `configuration_bart.py`)."""
+"""Aliases of common keys (transformers 5.24, attribute_map of `configuration_bart.py`)."""
 
 
 def side_of(fields: Fields, kind: str) -> Side:

@@ -1,6 +1,6 @@
-"""Encoder-decoders some of whose layers are mixtures of experts: Switch Transformers and NLLB.
+"""Encoder-decoders with MoE layers: Switch Transformers and NLLB.
 
-Capacities of experts, beyond which tokens are dropped in training, do not count.
+Capacities of experts, beyond which tokens are dropped in training, are ignored.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from graphsim.models.source import SourceEncoder
 
 
 def _experts(fields: Fields, module: str, up: str, down: str, chosen: int, width: int, bias: bool) -> Moe:
-    """Plain MLPs, each a module of its own."""
+    """Plain MLPs as experts, each in a separate module."""
     unused(fields, "expert_capacity", "router_dtype", "router_ignore_padding_tokens")
     return Moe(
         experts=size(fields, "num_experts"), chosen=chosen, intermediate=width, gated=False, bias=bias,
@@ -35,7 +35,7 @@ def _experts(fields: Fields, module: str, up: str, down: str, chosen: int, width
 
 
 def switch(fields: Fields, name: str) -> ModelConfig:
-    """T5 with one expert for each token in every few layers (arXiv 2101.03961)."""
+    """T5 with one expert per token, at regular intervals of layers (arXiv 2101.03961)."""
     unused(fields, "add_router_probs", "router_jitter_noise")
     if not fields.flag("tie_word_embeddings", True):
         fields.problem("tie_word_embeddings", "is not simulated; expected true")
@@ -52,7 +52,7 @@ def _switch_feeds(fields: Fields, depth: int, place: int, side: str) -> list[Lay
 
 
 def nllb_moe(fields: Fields, name: str) -> ModelConfig:
-    """NLLB with two experts for each token in every few layers (arXiv 2207.04672)."""
+    """NLLB with two experts per token, at regular intervals of layers (arXiv 2207.04672)."""
     unused(
         fields, "scale_embedding", "second_expert_policy", "normalize_router_prob_before_dropping",
         "batch_prioritized_routing", "moe_eval_capacity_token_fraction", "moe_token_dropout", "is_encoder_decoder",

@@ -13,13 +13,13 @@ from graphsim.models.layers.ssm import Mamba, Mamba2
 
 
 def single(layer: Layer, norm: str = "norm", kind: str = "rms") -> Block:
-    """A block with one part only."""
+    """A block with a single sublayer."""
     part = Residual(name="residual", norm=NormLayer(name=norm, kind=kind), branches=(Branch(layer=layer),))
     return Block(parts=(part,))
 
 
 def backbone(name: str, dims: Dims, blocks: list[Layer], root: str, stem: str, norm: str) -> ModelConfig:
-    """A model whose embeddings, layers and final norm lie below the module `root`."""
+    """A model whose embeddings, layers and final norm are under the module `root`."""
     return assemble(
         name,
         dims,

@@ -1,4 +1,4 @@
-"""Step 3.5 and 3.7's language model: gated attention, more query heads in windows, experts with a shared one."""
+"""Step 3.5 and 3.7's language model: gated attention, more query heads in windows, shared and routed experts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SHARED = MlpNames(**{part: f"mlp.shared_experts.{part}_proj" for part in ("gate
 
 
 def step3(fields: Fields, name: str) -> ModelConfig:
-    """Lists that name drafting layers too are cut to the model's own (transformers 5.24, `Step3p7TextConfig`)."""
+    """Lists that include draft layers are truncated to the model's layers (transformers 5.24, `Step3p7TextConfig`)."""
     groups = fields.raw("num_attention_groups", fields.raw("num_key_value_heads"))
     fields.data = {**fields.data, "num_key_value_heads": groups, "num_local_experts": None}
     dims = read_dims(fields)
@@ -73,20 +73,22 @@ def _attentions(fields: Fields, dims: Dims) -> list[SelfAttention]:
     types = kinds(fields, "layer_types", "full_attention", "sliding_attention") or ["full_attention"] * dims.layers
     if len(types) < dims.layers:
         fields.problems.append(f"layer_types has {len(types)} entries, expected one for each of {dims.layers} layers")
-    alone = "per_layer_config" in fields  # what it says, and does not say, stands above all else (`Step3p7TextConfig`)
+    alone = "per_layer_config" in fields  # overrides all other keys (`Step3p7TextConfig`)
     made = []
     for i, kind in enumerate(types[: dims.layers]):
         slides = kind == "sliding_attention"
         layer = layer_config(fields, i, "num_attention_heads")
         own = size(layer, "num_attention_heads", default=heads if slides and not alone else dims.heads)
         if own % dims.kv_heads:
-            fields.problems.append(f"layer {i} has {own} attention heads, no multiple of the {dims.kv_heads} key heads")
+            fields.problems.append(
+                f"layer {i} has {own} attention heads, which is not a multiple of the {dims.kv_heads} key heads"
+            )
         made.append(replace(full, heads=own, window=window if slides else 0))
     return made
 
 
 def _sparse(fields: Fields, layers: int) -> list[bool]:
-    """Which layers have experts: by name, by a list of indices that may be text, or all from the fourth on."""
+    """Which layers have experts: by name, by a list of indices (possibly as text), or all from the fourth."""
     named = kinds(fields, "mlp_layer_types", "dense", "sparse")
     listed = fields.raw("moe_layers_enum")
     if named:

@@ -1,4 +1,4 @@
-"""T5 and its kin: pre-norm without biases, a table of relative positions added to the scores (arXiv 1910.10683)."""
+"""T5 and similar models: pre-norm without biases, relative position biases on the scores (arXiv 1910.10683)."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def _names(module: str) -> AttentionNames:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Style:
-    """The dimensions of a stack, and which of its layers have a table of positions of their own.
+    """The dimensions of a stack, and the layers that have their own table of position biases.
 
-    everywhere: all of them, not the first alone (UMT5, arXiv 2304.09151)
+    everywhere: whether all layers have one, not only the first (UMT5, arXiv 2304.09151)
     """
 
     heads: int
@@ -67,7 +67,7 @@ def _part(place: int, name: str, layer: Layer) -> Part:
 
 
 Feeds = Callable[[Fields, int, int, str], list[Layer]]
-"""The feed-forward parts of a side: of this many layers, each at a place in its layer; `encoder` or `decoder`."""
+"""Feed-forward parts of a side, given the fields, number of layers, index within the layer, `encoder` or `decoder`."""
 
 
 def t5(fields: Fields, name: str) -> ModelConfig:
@@ -76,7 +76,7 @@ def t5(fields: Fields, name: str) -> ModelConfig:
 
 
 def assembled(fields: Fields, name: str, feeds: Feeds, own_head: bool = False) -> ModelConfig:
-    """An encoder and a decoder with one embedding, which is the output head too, unless a checkpoint has another."""
+    """An encoder and a decoder with a shared embedding, tied to the output head unless the checkpoint has one."""
     kind, encodes = fields.data.get("model_type"), _encodes(fields)
     if not encodes and is_alone(fields, ", or EncoderModel for the encoder alone"):
         fields.problem("architectures", "is not simulated; expected an encoder-decoder that generates")
@@ -116,13 +116,13 @@ def assembled(fields: Fields, name: str, feeds: Feeds, own_head: bool = False) -
 
 
 def _encodes(fields: Fields) -> bool:
-    """Whether the class is the encoder alone, as T5EncoderModel is."""
+    """Whether the class is only the encoder, such as T5EncoderModel."""
     given = fields.sequence("architectures")
     return bool(given) and str(given[0]).endswith("EncoderModel")
 
 
 def _encoder(name: str, hidden: int, vocab: int, layers: tuple[Layer, ...]) -> ModelConfig:
-    """The encoder alone, which embeds a text or conditions an image model (transformers 5.24, `modeling_t5.py`)."""
+    """Only the encoder, which embeds text or conditions an image model (transformers 5.24, `modeling_t5.py`)."""
     return ModelConfig(
         name=name,
         hidden_size=hidden,
@@ -139,7 +139,7 @@ def _dense(fields: Fields, depth: int, place: int, side: str) -> list[Layer]:
 
 
 def _mlp(fields: Fields, place: int) -> Mlp:
-    """The feed-forward part of layer place `place`: gated where `is_gated_act` says so, else `feed_forward_proj`."""
+    """The feed-forward part at index `place` of its layer; gated by `is_gated_act`, else by `feed_forward_proj`."""
     kind = fields.text("feed_forward_proj", "relu")
     gated = fields.flag("is_gated_act", kind.split("-")[0] == "gated")
     if "-" in kind.removeprefix("gated-"):
@@ -150,10 +150,10 @@ def _mlp(fields: Fields, place: int) -> Mlp:
 
 
 def _note(fields: Fields) -> str:
-    """What is said of the output head.
+    """The note on the output head.
 
-    transformers 5.24 instantiates it tied, whatever the config says (`configuration_t5.py`), and unties it when a
-    checkpoint holds a head that differs (`modeling_utils.py`, `tie_weights`).
+    transformers 5.24 instantiates it tied, regardless of the config (`configuration_t5.py`), and unties it if the
+    checkpoint has a different head (`modeling_utils.py`, `tie_weights`).
     """
     table = size(fields, "d_model", "hidden_size") * size(fields, "vocab_size")
     return (

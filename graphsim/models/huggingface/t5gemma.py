@@ -22,11 +22,11 @@ _MODULE = "t5_gemma_module"
 
 
 def t5gemma(fields: Fields, name: str) -> ModelConfig:
-    """Tables of their own on both sides; the decoder's is the output head's too."""
+    """Separate embeddings on both sides; the decoder's is tied to the output head."""
     unused(fields, "is_encoder_decoder", "architectures", "vocab_size")
     encoder, read_notes = _side(fields, "encoder")
     decoder, own_notes = _side(fields, "decoder")
-    unused(decoder, "cross_attention_hidden_size")  # it is the encoder's width whatever is said
+    unused(decoder, "cross_attention_hidden_size")  # always the encoder's width
     dims, read = read_dims(decoder, tied=True), read_dims(encoder, tied=True)
     tied = fields.flag("tie_word_embeddings", True)
     head = Head(
@@ -57,7 +57,7 @@ def t5gemma(fields: Fields, name: str) -> ModelConfig:
 
 
 def _side(fields: Fields, key: str) -> tuple[Fields, tuple[str, ...]]:
-    """The config of one side, with what transformers assumes where it leaves something out."""
+    """The config of one side with transformers' defaults for missing fields, and notes on them."""
     data = fields.raw(key)
     if not isinstance(data, Mapping):
         fields.problems.append(f"{fields.name(key)} is missing, expected a mapping")
@@ -68,7 +68,10 @@ def _side(fields: Fields, key: str) -> tuple[Fields, tuple[str, ...]]:
 
 
 def _layers(fields: Fields, dims: Dims, source_width: int) -> tuple[Layer, ...]:
-    """Layers of the decoder, which attend to rows of `source_width`; of the encoder where that is 0."""
+    """Layers of the decoder or the encoder.
+
+    source_width: width of the rows to which the decoder attends; 0 for the encoder
+    """
     bias, cap = fields.flag("attention_bias", False), bool(fields.number("attn_logit_softcapping", 0.0))
     unused(fields, "query_pre_attn_scalar", "is_decoder")
     mlp = _part("mlp_residual", Mlp(intermediate=dims.intermediate), "feedforward_layernorm")

@@ -1,4 +1,4 @@
-"""Whisper: an encoder of 30 seconds of sound, a decoder of text (arXiv 2212.04356)."""
+"""Whisper: an encoder of 30 seconds of audio, a decoder of text (arXiv 2212.04356)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from graphsim.models.source import SourceEncoder
 _STYLE = Style(key_bias=False)
 
 MULTILINGUAL = 51_865
-"""Entries of the vocabulary from which on it names languages (openai/whisper, `whisper/model.py`, is_multilingual)."""
+"""Vocabulary size from which a model is multilingual (openai/whisper, `whisper/model.py`, is_multilingual)."""
 
 
 def whisper(fields: Fields, name: str) -> ModelConfig:
-    """Sound to text, or the decoder alone, as it drafts for a larger one."""
+    """Audio to text, or only the decoder, which may draft for a larger model."""
     alone, decoder = is_alone(fields), side_of(fields, "decoder")
     vocab, positions = size(fields, "vocab_size"), size(fields, "max_target_positions")
     heard = size(fields, "max_source_positions")
@@ -53,7 +53,7 @@ def whisper(fields: Fields, name: str) -> ModelConfig:
 
 
 def _encoder(fields: Fields, rows: int, vocab: int) -> SourceEncoder:
-    """Two frames of 10 ms to a row; the decoder starts from its marks: of the transcript, language, task, no times."""
+    """Two 10 ms frames per row; the decoder's prompt: start of transcript, language, task, no timestamps."""
     side = side_of(fields, "encoder")
     return SourceEncoder(
         kind="whisper",

@@ -1,4 +1,4 @@
-"""xLSTM-7B: matrix memories in place of attention."""
+"""xLSTM-7B: matrix memories instead of attention."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from graphsim.models.layers.norm import NormLayer
 
 
 def xlstm(fields: Fields, name: str) -> ModelConfig:
-    """A matrix memory, then a gated MLP; logits pass a soft cap, and the head is never tied."""
+    """A matrix memory, then a gated MLP; a soft cap on the logits, and a head that is never tied."""
     unused(fields, "add_out_norm", "gate_soft_cap", "output_logit_soft_cap", "mode", "chunk_size", "return_last_states")
     unused(fields, "chunkwise_kernel", "sequence_kernel", "step_kernel", "max_inference_chunksize")
     unused(fields, "norm_reduction_force_float32", "tie_word_embeddings", "autocast_kernel_dtype")
@@ -57,7 +57,7 @@ def xlstm(fields: Fields, name: str) -> ModelConfig:
 
 
 def _width(fields: Fields, key: str, default: float, hidden: int, multiple: int = 1) -> int:
-    """A factor of the hidden size, rounded up to a multiple as transformers' `round_up_to_next_multiple_of` does."""
+    """A factor times the hidden size, rounded up to a multiple (transformers, `round_up_to_next_multiple_of`)."""
     factor = fields.number(key, default)
     if not 1.0 <= factor * hidden < MOST:
         fields.problem(key, "is not allowed; expected a factor above 0 of the hidden size")

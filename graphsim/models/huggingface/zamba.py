@@ -13,9 +13,10 @@ from graphsim.models.layers.shared_attention import HeadedMamba, SharedAttention
 
 
 def zamba(fields: Fields, name: str) -> ModelConfig:
-    """The transformer reads the residual stream beside the embedding, so that its inputs are twice as wide.
+    """Mamba layers, some preceded by a shared transformer of twice the width.
 
-    Where the output head is not tied, transformers 5.24 ties the uses of the transformer neither.
+    The transformer reads the residual stream concatenated with the embedding. If the output head is not tied,
+    transformers 5.24 does not share the transformer between layers either.
     """
     unused(fields, "use_mamba_kernels", "use_associative_scan", "num_logits_to_keep", "hidden_mamba_act")
     dims = read_dims(fields, tied=True)
@@ -62,7 +63,7 @@ def _mamba(fields: Fields, hidden: int, module: str) -> HeadedMamba:
 
 
 def _hybrid(fields: Fields, layers: int) -> list[bool]:
-    """Which layers have the transformer: as `layers_block_type` says, else the third and then periodically."""
+    """Which layers have the transformer: by `layers_block_type`, else the third and then at regular intervals."""
     period = size(fields, "attn_layer_period", default=6)
     offset = size(fields, "attn_layer_offset", default=4, least=0)
     kinds = [str(kind) for kind in fields.sequence("layers_block_type", most=MOST_LAYERS)]

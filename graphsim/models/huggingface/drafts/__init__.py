@@ -1,6 +1,6 @@
-"""Drafts for speculative decoding, by the class that `architectures` names: each a model of its own weights.
+"""Drafts for speculative decoding, by the class in `architectures`; each is a model with weights of its own.
 
-A class that reads like a draft's and is not in the table is an error, never the family that it is made of.
+A class whose name is like a draft's and that is not in the table is an error; it is never read as its base family.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from graphsim.units import short
 DRAFTS: dict[str, Draft] = {
     **eagle3.DRAFTS, **eagle.DRAFTS, **heads.DRAFTS, **dflash.DRAFTS, **mtp.DRAFTS,
 }  # fmt: skip
-"""Drafts by the names of their classes in vLLM, SGLang, SpecForge and speculators."""
+"""Drafts by class name in vLLM, SGLang, SpecForge and speculators."""
 
 _BY_TYPE = {
     "medusa": "MedusaModel", "eagle": "EAGLEModel", "mlp_speculator": "MLPSpeculatorPreTrainedModel",
@@ -25,18 +25,18 @@ _BY_TYPE = {
     "ernie_mtp": "ErnieMTPModel", "longcat_flash_mtp": "LongCatFlashMTPModel", "qwen3_next_mtp": "Qwen3NextMTP",
     "nemotron_h_mtp": "NemotronHMTPModel",
 }  # fmt: skip
-"""The class of a `model_type` that only drafts have."""
+"""Classes by `model_type`, for those that only drafts have."""
 
 _SPECULATORS = {"eagle": "EagleSpeculator", "eagle3": "Eagle3Speculator", "dflash": "DFlashDraftModel"}
-"""The class of a `speculators_model_type`."""
+"""Classes by `speculators_model_type`."""
 
 _LIKE_A_DRAFT = re.compile(r"Eagle3?(Deep)?$|^P?(Eagle|EAGLE)3?[A-Z]|Medusa|MTP|NextN|DFlash|DSpark|Speculator|Draft")
 
 
 def draft_of(data: Mapping[str, Any], where: str) -> Draft | None:
-    """How a draft's config is read; None where it describes a whole model.
+    """The reader of a draft's config; None if the config describes a whole model.
 
-    Raises ConfigError for a class that reads like a draft's and is not known.
+    Raises ConfigError for an unknown class whose name is like a draft's.
     """
     kind = data.get("speculators_model_type")
     if kind is not None:
@@ -48,7 +48,7 @@ def draft_of(data: Mapping[str, Any], where: str) -> Draft | None:
     if named in DRAFTS:
         return DRAFTS[named]
     if named == "LlamaForCausalLM" and data.get("draft_vocab_size") is not None:
-        return DRAFTS["LlamaForCausalLMEagle3"]  # as yuhuili's EAGLE-3 checkpoints name themselves
+        return DRAFTS["LlamaForCausalLMEagle3"]  # as in yuhuili's EAGLE-3 checkpoints
     if _LIKE_A_DRAFT.search(named) and not named.endswith("ForConditionalGeneration"):
         raise ConfigError(
             f"{where}: architectures = {short([named])} is a draft that is not known; {choices_text(named, DRAFTS)}"
@@ -57,7 +57,7 @@ def draft_of(data: Mapping[str, Any], where: str) -> Draft | None:
 
 
 def _class_of(data: Mapping[str, Any]) -> str:
-    """The class that a config names, be it by its type alone."""
+    """The class that a config states, directly or by its type."""
     listed = data.get("architectures")
     named = listed[0] if isinstance(listed, list) and listed and isinstance(listed[0], str) else ""
     kind = data.get("model_type")

@@ -1,4 +1,4 @@
-"""DFlash (arXiv 2602.06036): a block of masked tokens, drafted in one pass of layers like Qwen3's.
+"""DFlash (arXiv 2602.06036): a block of masked tokens, drafted in one pass through Qwen3-like layers.
 
 z-lab, `dflash/model.py`, DFlashDraftModel; vLLM, `models/qwen3_dflash.py`; SpecForge, `draft/dflash.py`.
 """
@@ -32,12 +32,12 @@ from graphsim.models.layers.norm import NormLayer
 
 
 def dflash(fields: Fields, name: str) -> ModelConfig:
-    """Norms on each head of queries and keys whatever the `model_type`; embedding and head are the target's."""
+    """QK norms per head for every `model_type`; the embedding and the head are the target's."""
     said = fields.mapping("dflash_config")
     fields.text("model_type", "qwen3", choices=("qwen3", "llama"))
     for each in (fields, said):
         if each.raw("gating"):
-            each.problem("gating", "is not known; expected none, as of a plain DFlash")
+            each.problem("gating", "is not known; expected none, as in a plain DFlash")
     dims = read_dims(fields)
     block = size(said, "block_size", default=size(fields, "block_size", default=16, least=2), least=2, most=10_000)
     width = size(fields, "target_hidden_size", default=size(said, "target_hidden_size", default=dims.hidden))
@@ -48,7 +48,7 @@ def dflash(fields: Fields, name: str) -> ModelConfig:
         if not each.flag("use_aux_hidden_state", True):
             each.problem("use_aux_hidden_state", "is not allowed; expected true")
         if each.raw("projector_type") is not None:
-            each.problem("projector_type", "is not known; expected none, as of a plain DFlash")
+            each.problem("projector_type", "is not known; expected none, as in a plain DFlash")
         unused(each, "mask_token_id", "pure_draft_prefix_len", "shift_label", "num_target_layers")
     drafted = size(fields, "draft_vocab_size", default=dims.vocab)
     norm = NormLayer(name="norm")
@@ -67,14 +67,14 @@ def dflash(fields: Fields, name: str) -> ModelConfig:
 
 
 def _features(fields: Fields, said: Fields, layers: int) -> int:
-    """How many of the target's states are fused: as many as layers are named, else one for each of the draft's own."""
+    """The number of target states that are fused: one per layer that is named, else one per layer of the draft."""
     keys = ("target_layer_ids", "aux_hidden_state_layer_ids", "eagle_aux_hidden_state_layer_ids")
     counts = [len(each.sequence(key, most=MOST_LAYERS)) for each in (said, fields) for key in keys]
     return next((count for count in counts if count), layers)
 
 
 def _attentions(fields: Fields, said: Fields, dims: Dims) -> list[Layer]:
-    """Windowed layers keep the causal mask within the block unless the config says otherwise (vLLM)."""
+    """The attention of each layer; by default, windowed layers keep the causal mask within the block (vLLM)."""
     types = per_layer(fields, "layer_types", dims.layers, (SEES_ALL, SLIDES), lambda i: SEES_ALL)
     listed = "layer_types" in fields
     if said.flag("use_swa", False) and SLIDES not in types:
@@ -105,4 +105,4 @@ def _attentions(fields: Fields, said: Fields, dims: Dims) -> list[Layer]:
 
 _DFLASH = Draft(reader=dflash, kind="qwen3", part=nested("transformer_layer_config"))
 DRAFTS = dict.fromkeys(("DFlashDraftModel", "DFlashQwen3ForCausalLM"), _DFLASH)
-"""Drafts of whole blocks."""
+"""Drafts that predict a block of tokens at once."""

@@ -1,4 +1,4 @@
-"""What the readers of all drafts share."""
+"""Common parts of the readers of all drafts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SPECULATORS = (
     "speculators_model_type", "speculators_config", "speculators_version", "transformer_layer_config",
     "transformer_layer_architecture", "embed_requires_grad", "has_no_defaults_at_init", "base_model_ep_plan",
 )  # fmt: skip
-"""Keys of the speculators library that say how a draft was trained or is to be served."""
+"""Keys of the speculators library that describe how a draft was trained or is to be served."""
 
 
 def _whole(data: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -25,8 +25,8 @@ def _whole(data: Mapping[str, Any]) -> Mapping[str, Any]:
 class Draft:
     """One kind of draft.
 
-    kind: `model_type` whose defaults stand for what the config leaves out, the config's own if empty
-    part: what of the config is read: all, or a nested mapping with the keys beside it
+    kind: `model_type` whose defaults fill missing keys; the config's own if empty
+    part: returns the part of the config that is read: all, or a nested mapping merged with the keys next to it
     """
 
     reader: Reader
@@ -35,7 +35,7 @@ class Draft:
 
 
 def nested(key: str) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
-    """The mapping below `key`, with what stands beside it; that comes first."""
+    """A function that merges the mapping under `key` with the keys next to it, which take precedence."""
 
     def part(data: Mapping[str, Any]) -> Mapping[str, Any]:
         inner = data.get(key)
@@ -49,7 +49,7 @@ def nested(key: str) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
 
 
 def from_speculators(fields: Fields) -> bool:
-    """Whether the config is of the speculators library, where another family's layers than Llama's are a problem."""
+    """Whether the config is of the speculators library; notes a problem if its layers are not Llama's."""
     if "speculators_model_type" not in fields:
         return False
     fields.text("model_type", "llama", choices=("llama",))
@@ -57,11 +57,11 @@ def from_speculators(fields: Fields) -> bool:
 
 
 def noted(config: ModelConfig, fields: Fields, kind: str, borrowed: str, step: str) -> ModelConfig:
-    """The draft with notes on what is its target's, and on what one step is."""
+    """The draft with notes on what it borrows from its target, and on what one step is."""
     unused(fields, *SPECULATORS)
     notes = (f"{kind}, a draft: {borrowed} and not counted", f"one step of it {step}")
     return replace(config, notes=(*config.notes, *notes))
 
 
 ONE_TOKEN = "drafts one token behind the target's states of all before it; the target's own step is not part of it"
-"""What most drafts do."""
+"""Note on a step of most drafts."""

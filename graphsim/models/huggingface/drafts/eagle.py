@@ -1,4 +1,4 @@
-"""EAGLE 1 and 2 (arXiv 2401.15077, 2406.16858): token and state side by side, projected, then a layer of the family.
+"""EAGLE 1 and 2 (arXiv 2401.15077, 2406.16858): token and state concatenated and projected, then a layer of the family.
 
 SafeAILab/EAGLE, `model/cnets1.py`; vLLM 0.11, `models/llama_eagle.py` and `models/eagle.py`; SGLang 0.5,
 `models/llama_eagle.py`.
@@ -24,9 +24,9 @@ _BORROWED = "embedding and head are the target's"
 
 
 def eagle(fields: Fields, name: str, *, family: Reader = llama, bias: bool = False) -> ModelConfig:
-    """The family's layers without the first norm and without the last.
+    """A draft with the family's layers, without the first and the last norm.
 
-    bias: of the projection where the config does not say: SGLang's class has one, vLLM's has none
+    bias: whether the projection has a bias if the config does not state it: true in SGLang's class, false in vLLM's
     """
     fused = fields.flag("fusion_bias", fields.flag("bias", bias))
     if fields.flag("layernorms", False):
@@ -37,7 +37,7 @@ def eagle(fields: Fields, name: str, *, family: Reader = llama, bias: bool = Fal
 
 
 def wrapped_model(fields: Fields, name: str) -> ModelConfig:
-    """vLLM's own format: the family's config below `model`, and which norms of it are left out."""
+    """A draft in vLLM's own format: the family's config under `model`, and switches for norms that are left out."""
     bias = fields.flag("eagle_fc_bias", fields.flag("bias", False))
     norms = ("enorm", "hnorm") if fields.flag("add_para_norm", False) else ("", "")
     skips = (fields.flag("skip_prenorm", True), fields.flag("skip_output_norm", True))
@@ -52,7 +52,7 @@ _FAMILIES: dict[str, Reader] = {"llama": llama, "mistral": llama, "qwen2": qwen2
 def _drafted(
     base: ModelConfig, fields: Fields, joined: str, bias: bool, norms: tuple[str, str], skips: tuple[bool, bool]
 ) -> ModelConfig:
-    """skips: the norm before the first layer, the one behind the last."""
+    """skips: whether the norm before the first layer, and the one after the last, are left out"""
     first, *others = base.layers
     stem = JoiningStem(
         vocab_size=base.vocab_size, projection=joined, bias=bias, token_norm=norms[0], state_norm=norms[1]
@@ -72,13 +72,13 @@ def _drafted(
 
 
 def _head(fields: Fields, vocab: int, norm: NormLayer | None) -> Head:
-    """The target's, or a copy of some of its rows."""
+    """The target's head, or a copy of some of its rows."""
     rows = size(fields, "truncated_vocab_size", "hot_vocab_size", default=vocab, most=vocab)
     return TargetHead(vocab_size=vocab, norm=norm) if rows == vocab else Head(vocab_size=rows, norm=norm)
 
 
 def _without_norm(layer: Layer) -> Layer:
-    """A layer whose attention reads the values as they are."""
+    """The layer without the norm before its attention."""
     first, *others = layer.parts if isinstance(layer, Block) else (None,)
     return Block(parts=(replace(first, norm=None), *others)) if isinstance(first, Residual) else layer
 

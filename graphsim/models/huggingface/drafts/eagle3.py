@@ -1,4 +1,4 @@
-"""EAGLE-3 (arXiv 2503.01840): states of three layers of the target, one layer on token and state, a small vocabulary.
+"""EAGLE-3 (arXiv 2503.01840): fused states of three target layers, one layer on token and state, a small vocabulary.
 
 vLLM 0.11, `models/llama_eagle3.py`; SGLang 0.5, `models/llama_eagle3.py`; SpecForge, `draft/llama3_eagle.py`;
 TensorRT-LLM 1.2, `_torch/models/modeling_speculative.py`; speculators 0.3, `models/eagle3`.
@@ -19,11 +19,11 @@ from graphsim.models.layers.mlp import Mlp
 from graphsim.models.layers.norm import NormLayer
 
 USUAL_FEATURES = 3
-"""States of the target that are fused where the config names no layers."""
+"""Number of target states that are fused if the config names no layers."""
 
 
 def eagle3(fields: Fields, name: str) -> ModelConfig:
-    """Llama's layers; the first reads token and state side by side."""
+    """A draft with Llama's layers, the first of which reads token and state concatenated."""
     dims = read_dims(fields)
     features = _features(fields, dims.hidden)
     mlp = Mlp(intermediate=dims.intermediate, bias=fields.flag("mlp_bias", False))
@@ -41,7 +41,7 @@ def eagle3(fields: Fields, name: str) -> ModelConfig:
 
 
 def _features(fields: Fields, hidden: int) -> FusedFeatures:
-    """Which states are fused, and the norms before the projection (EAGLE 3.1)."""
+    """The fused states, and the norms before the projection (EAGLE 3.1)."""
     said = fields.mapping("eagle_config")
     for key in ("use_input_layernorm_in_first_layer", "use_last_layernorm"):
         if not said.flag(key, True):
@@ -71,7 +71,7 @@ def _features(fields: Fields, hidden: int) -> FusedFeatures:
 
 
 def _head(fields: Fields, vocab: int, tied: bool) -> Head:
-    """The draft's own, over its small vocabulary; the target's where it says nothing of one (SGLang 0.5)."""
+    """The draft's own head over its small vocabulary; the target's head if the config states none (SGLang 0.5)."""
     drafted = size(fields, "draft_vocab_size", default=0, least=0)
     norm = NormLayer(name="norm")
     if tied or not drafted:

@@ -51,7 +51,7 @@ def speculator(fields: Fields, name: str) -> ModelConfig:
 
 
 def _bare(fields: Fields, name: str, vocab: int, head: Head) -> ModelConfig:
-    """A model without layers."""
+    """A model that is only a head, without layers."""
     return ModelConfig(
         name=name,
         hidden_size=size(fields, "hidden_size"),

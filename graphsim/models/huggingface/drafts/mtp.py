@@ -1,6 +1,6 @@
-"""Layers for multi-token prediction, as engines load them alone: token and state joined, then one layer of the family.
+"""Multi-token prediction (MTP) layers loaded as drafts: token and state concatenated, then one layer of the family.
 
-DeepSeek-V3, arXiv 2412.19437, section 2.2; vLLM 0.11, `models/deepseek_mtp.py` and its kin; SGLang 0.5,
+DeepSeek-V3, arXiv 2412.19437, section 2.2; vLLM 0.11, `models/deepseek_mtp.py` and similar files; SGLang 0.5,
 `models/deepseek_nextn.py`. The config is the whole model's, whose own layers are left out.
 """
 
@@ -25,15 +25,15 @@ from graphsim.models.layers.mlp import Mlp
 from graphsim.models.layers.norm import NormLayer
 
 _COUNTS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "n_predict", "num_mtp_layers")
-"""How many layers for further tokens there are."""
+"""Keys for the number of MTP layers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
-    """Modules of a layer for further tokens, below `root`: norms, projection, last norm.
+    """Modules of an MTP layer under `root`: norms, projection, last norm.
 
-    root, layer: module paths, `{n}` standing for the number of the whole model's layers
-    last: empty where nothing is normalised before the head
+    root, layer: module paths, with `{n}` for the number of layers of the whole model
+    last: norm before the head; empty if there is none
     """
 
     root: str = "model.layers.{n}."
@@ -46,7 +46,7 @@ class Names:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """A family's reader, and what its config has to say so that its one layer is that of the draft."""
+    """A family's reader, and the config values with which its only layer is that of the draft."""
 
     reader: Reader
     kind: str
@@ -56,7 +56,7 @@ class Family:
 
 
 def _predictor(family: Family, fields: Fields, name: str) -> ModelConfig:
-    """The family's layer between the joined input and the target's head."""
+    """A draft with the family's layer between the concatenated input and the target's head."""
     _one(fields)
     n = 0 if family.alone else size(fields, "num_hidden_layers", "num_layers", default=0, least=0, most=MOST_LAYERS)
     given = {"num_hidden_layers": 1, "layer_types": None, "mlp_layer_types": None, "mlp_only_layers": None}
@@ -79,18 +79,18 @@ def _predictor(family: Family, fields: Fields, name: str) -> ModelConfig:
         layer_prefix=names.layer.replace("{n}", str(n)),
         notes=(),
     )
-    return noted(config, fields, "a layer for multi-token prediction", "embedding and head are the target's", ONE_TOKEN)
+    return noted(config, fields, "a multi-token prediction layer", "embedding and head are the target's", ONE_TOKEN)
 
 
 def _one(fields: Fields) -> None:
-    """Engines run several such layers in turn, each for one of the further tokens."""
+    """Note a problem if there are several such layers, which engines run in sequence, one for each further token."""
     for key in _COUNTS:
         if fields.raw(key, 1) not in (1, True):
             fields.problem(key, "is not allowed; expected 1, as drafts of several layers are not known")
 
 
 def _nemotron(fields: Fields, name: str) -> ModelConfig:
-    """Layers as `mtp_hybrid_override_pattern` or `mtp_layers_block_type` says, attention and experts one by one."""
+    """Layers of attention or experts in the order of `mtp_hybrid_override_pattern` or `mtp_layers_block_type`."""
     pattern = fields.text("mtp_hybrid_override_pattern", "")
     kinds = fields.sequence("mtp_layers_block_type", most=MOST_LAYERS)
     if not pattern and not kinds:
@@ -104,7 +104,7 @@ def _nemotron(fields: Fields, name: str) -> ModelConfig:
 
 
 def _nemotron_draft(fields: Fields, name: str) -> ModelConfig:
-    """The last norm lies in the last of its layers."""
+    """A Nemotron draft, whose last norm is in the last of its layers."""
     config = _predictor(_NEMOTRON, fields, name)
     last = f"mtp.layers.{len(config.layers) - 1}.final_layernorm"
     head: Any = config.head
@@ -125,7 +125,7 @@ def _longcat(fields: Fields, name: str) -> ModelConfig:
 
 
 def _ernie(fields: Fields, name: str) -> ModelConfig:
-    """One dense layer, whatever experts the whole model has (vLLM 0.11, `models/ernie_mtp.py`)."""
+    """One dense layer, even if the whole model has experts (vLLM 0.11, `models/ernie_mtp.py`)."""
     if fields.flag("use_bias", False):
         fields.problem("use_bias", "is not allowed; expected false, as the draft's layer has no biases")
     unused(fields, *(key for key in fields.data if key.startswith("moe_")))
@@ -133,7 +133,7 @@ def _ernie(fields: Fields, name: str) -> ModelConfig:
 
 
 def _mimo(fields: Fields, name: str) -> ModelConfig:
-    """A layer of Qwen2, whose queries, keys and values have biases (vLLM 0.11, `models/mimo_mtp.py`)."""
+    """A layer of Qwen2, with biases on q, k and v (vLLM 0.11, `models/mimo_mtp.py`)."""
     if not fields.flag("attention_bias", True):
         fields.problem("attention_bias", "is not allowed; expected true, as the draft's layer has biases")
     return qwen2(fields, name)
@@ -201,12 +201,12 @@ _SAME = {
     "MiMoMTP": "MiMoMTPModel",
     "Ernie4_5_MoeForCausalLMMTP": "ErnieMTPModel",
 }
-"""SGLang's classes of the same modules (0.5, `models/qwen3_next_mtp.py`, `longcat_flash_nextn.py`, `mimo_mtp.py`,
+"""SGLang's classes with the same modules (0.5, `models/qwen3_next_mtp.py`, `longcat_flash_nextn.py`, `mimo_mtp.py`,
 `ernie4_eagle.py`)."""
 
 
 def _text(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The language model's part of a multimodal config."""
+    """The language model's config within a multimodal one."""
     inner = data.get("text_config")
     return inner if isinstance(inner, Mapping) else data
 
@@ -218,4 +218,4 @@ DRAFTS = {
     },
     "NemotronHMTPModel": Draft(reader=_nemotron_draft, kind="nemotron_h", part=_text),
 }
-"""Drafts by the class that engines load them with."""
+"""Drafts by the class with which engines load them."""

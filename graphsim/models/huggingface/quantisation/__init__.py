@@ -1,7 +1,7 @@
-"""Quantised checkpoints: which format each module is in, with its true bytes per weight.
+"""Quantised checkpoints: the format of each module, with its actual bytes per weight.
 
-One file for each group of methods; a method is a function from its `quantization_config` to what it stores, listed
-under its `quant_method` in the `METHODS` of its file.
+One file per group of methods. A method is a function from its `quantization_config` to a `Stored`, listed under its
+`quant_method` in the `METHODS` of its file.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _FILES = (bitsandbytes, compressed_tensors, floats, integers, modelopt, others, 
 METHODS: dict[str, Callable[[Fields], Stored | None]] = {
     name: reader for file in _FILES for name, reader in file.METHODS.items()
 }
-"""How each `quant_method` is read."""
+"""Readers by `quant_method`."""
 
 
 def stored_of(fields: Fields, quantised: Any) -> Stored | None:
-    """What a `quantization_config` says, None where there is none. Problems with its values are noted in `fields`."""
+    """The formats that a `quantization_config` states; None if there is none. Problems are noted in `fields`."""
     if quantised is None:
         return None
     quant = fields.child(quantised, "quantization_config", lenient=True)
@@ -59,7 +59,7 @@ def stored_of(fields: Fields, quantised: Any) -> Stored | None:
 
 
 def _unnamed_method(quant: Fields) -> str:
-    """Whose config it is where it does not say so: ModelOpt's file, or bitsandbytes' of 2023 (transformers 4.30)."""
+    """The method of a config that does not name it: ModelOpt's file, or bitsandbytes of 2023 (transformers 4.30)."""
     nested = quant.data.get("quantization")
     said = nested if isinstance(nested, Mapping) else quant.data
     if said.get("quant_algo") or said.get("kv_cache_quant_algo"):
@@ -68,15 +68,16 @@ def _unnamed_method(quant: Fields) -> str:
 
 
 def _unread(quant: Fields) -> list[str]:
-    """A sentence where the config has settings that are not read."""
+    """A sentence on settings of the config that are not read; none if all are."""
     idle = [key for key in quant.data if quant.is_idle(str(key)) and key not in NEUTRAL and quant.data[key]]
-    return [f"quantization_config: {', '.join(map(str, idle))} not looked at"] if idle else []
+    return [f"quantization_config: {', '.join(map(str, idle))} ignored"] if idle else []
 
 
 def quantised(config: ModelConfig, stored: Stored, said: Any, where: str) -> ModelConfig:
-    """The model with the precision of its checkpoint; said: the `quantization_config`.
+    """The model with the precision of its checkpoint.
 
-    Raises ConfigError where experts that one kernel multiplies by are in different formats.
+    said: the `quantization_config`
+    Raises ConfigError if experts that one kernel processes are in different formats.
     """
     texts = "\n".join(texts_in(said))
     named = {int(index) for index in re.findall(r"experts\\?\.(\d{1,5})\\?\.", texts)}
@@ -106,7 +107,7 @@ _FIRST = ".experts.0."
 
 
 def _of_experts(module: Module, named: set[int]) -> list[tuple[str, ...]]:
-    """The parts of every expert that the config names, and of one that it does not."""
+    """The name parts of every expert that the config names, and of one that it does not name."""
     if named <= {0}:
         return list(module.names)
     other = [index for index in range(module.experts) if index not in named][:1]

@@ -1,4 +1,4 @@
-"""bitsandbytes: every nn.Linear but those of `llm_int8_skip_modules`, in 8 bits or in 4.
+"""bitsandbytes: every nn.Linear except those in `llm_int8_skip_modules`, in 8 or 4 bits.
 
 transformers 5.24, `quantizers/quantizer_bnb_4bit.py` and `quantizer_bnb_8bit.py`.
 """
@@ -11,7 +11,7 @@ from graphsim.ops.formats import FORMATS
 
 
 def bitsandbytes(quant: Fields) -> Stored | None:
-    """LLM.int8(), NF4 or FP4, whose values weigh the same; scales quantised again with double quantisation."""
+    """LLM.int8(), or NF4 or FP4, which are of equal size; double quantisation also quantises the scales."""
     skipped = kept_out(quant, "llm_int8_skip_modules")
     quant.text("bnb_4bit_quant_type", "fp4", ("nf4", "fp4"))
     nested = quant.flag("bnb_4bit_use_double_quant", False)

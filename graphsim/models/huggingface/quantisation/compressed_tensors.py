@@ -1,8 +1,8 @@
-"""compressed-tensors: groups of targets, each with a scheme, and a list of what is left out.
+"""compressed-tensors: groups of targets, each with a scheme, and a list of ignored modules.
 
 compressed-tensors 0.15, `utils/match.py` (`is_match`, `match_targets`), `quantization/quant_args.py` and
-`quantization/lifecycle/apply.py`: an exact name goes before a pattern, a pattern before a class, and `ignore` before
-all of them.
+`quantization/lifecycle/apply.py`: an exact name takes precedence over a pattern, a pattern over a class, and `ignore`
+over all of them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SPARSE = ("sparse-24-bitmask", "sparse-bitmask", "marlin-24")
 
 
 def compressed_tensors(quant: Fields) -> Stored | None:
-    """Each module by the group whose target names it most exactly."""
+    """The format of each module is that of the group whose target matches it most specifically."""
     layout = quant.text("format", "dense")
     sparsity = quant.mapping("sparsity_config", lenient=True)
     if layout in _SPARSE or sparsity.text("format", "dense") in _SPARSE:
@@ -61,7 +61,7 @@ def compressed_tensors(quant: Fields) -> Stored | None:
 
 
 def _patterns(quant: Fields, entries: list[str]) -> list[tuple[str, Test]]:
-    """The entries that are patterns, behind `re:`, with what they mean."""
+    """The entries that are patterns (starting with `re:`), each with its test."""
     found: list[tuple[str, Test]] = []
     for entry in entries:
         if entry.startswith("re:"):
@@ -73,7 +73,7 @@ def _patterns(quant: Fields, entries: list[str]) -> list[tuple[str, Test]]:
 
 
 def _scheme(group: Fields, layout: str) -> Format | None:
-    """The format of a group's weights; None where it has none."""
+    """The format of a group's weights; None if they are not quantised."""
     if group.raw("weights") is None:
         return None
     weights = group.mapping("weights", lenient=True)
@@ -95,7 +95,7 @@ def _integers(weights: Fields, bits: int, width: int, group: int, layout: str) -
     zeros, ordered = not weights.flag("symmetric", True), weights.raw("actorder") in ("group", True)
     if bits == 8 and width == 8 and not group:
         return FORMATS["int8"]
-    stored = 8 if layout == "int-quantized" else bits  # one value in a byte, however few its bits
+    stored = 8 if layout == "int-quantized" else bits  # one value per byte, regardless of its bits
     return weight_only(stored, group, zeros=zeros, ordered=ordered)
 
 

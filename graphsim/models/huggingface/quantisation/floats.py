@@ -1,4 +1,4 @@
-"""Methods that store e4m3 or e2m1 by the class of a module: FP8 in blocks or whole, MXFP4, MXFP8, NVFP4."""
+"""Methods that store e4m3 or e2m1 by module class: FP8 with scales per block or tensor, MXFP4, MXFP8, NVFP4."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LISTS = ("modules_to_not_convert", "ignored_layers")
 
 
 def fp8(quant: Fields) -> Stored:
-    """DeepSeek-V3's FP8: every nn.Linear and expert but those of a list, with a scale for each block where there are.
+    """DeepSeek-V3's FP8: every nn.Linear and expert except those listed, with one scale per block if blocks are given.
 
     transformers 5.24, `FineGrainedFP8Config` and `integrations/finegrained_fp8.py` (`replace_with_fp8_linear`).
     """
@@ -24,7 +24,7 @@ def fp8(quant: Fields) -> Stored:
 
 
 def _blocks(quant: Fields) -> Format | None:
-    """The format of a `weight_block_size`; None where there is none."""
+    """The format for a `weight_block_size`; None if there is none."""
     sizes = quant.sequence("weight_block_size", most=2)
     if not sizes:
         return None
@@ -35,12 +35,12 @@ def _blocks(quant: Fields) -> Format | None:
 
 
 def rowwise(quant: Fields) -> Stored:
-    """FBGEMM's FP8: an fp32 scale for each output (transformers 5.24, `integrations/fbgemm_fp8.py`)."""
+    """FBGEMM's FP8: one fp32 scale per output (transformers 5.24, `integrations/fbgemm_fp8.py`)."""
     return Stored(choose=linears(FORMATS["fp8_row"], kept_out(quant, *_LISTS)))
 
 
 def mxfp4(quant: Fields) -> Stored:
-    """gpt-oss: the experts only, but those of a list (transformers 5.24, `replace_with_mxfp4_linear`)."""
+    """gpt-oss: only the experts, except those listed (transformers 5.24, `replace_with_mxfp4_linear`)."""
     skipped = kept_out(quant, *_LISTS)
 
     def choose(module: Module) -> Format | None:
@@ -50,17 +50,17 @@ def mxfp4(quant: Fields) -> Stored:
 
 
 def mxfp8(quant: Fields) -> Stored:
-    """e4m3 with an e8m0 scale for each 32 inputs (transformers 5.24, `quantizers/auto.py`)."""
+    """e4m3 with one e8m0 scale per 32 inputs (transformers 5.24, `quantizers/auto.py`)."""
     return Stored(choose=linears(FORMATS["mxfp8"], kept_out(quant, *_LISTS)))
 
 
 def nvfp4(quant: Fields) -> Stored:
-    """NVFP4 by transformers' own quantiser (5.24, `quantizers/quantizer_nvfp4.py`)."""
+    """NVFP4 of transformers' own quantiser (5.24, `quantizers/quantizer_nvfp4.py`)."""
     return Stored(choose=linears(FORMATS["nvfp4"], kept_out(quant, *_LISTS)))
 
 
 def w4afp8(quant: Fields) -> Stored:
-    """SGLang's `quantization/w4afp8.py`: FP8 in blocks, experts in 4-bit integers with a scale for each 128."""
+    """SGLang's `quantization/w4afp8.py`: FP8 in blocks, experts in 4-bit integers with one scale per 128."""
     own = _blocks(quant) or FORMATS["fp8_block"]
     return Stored(choose=linears(own, None, weight_only(4, 128, zeros=False)))
 

@@ -1,7 +1,7 @@
-"""GPTQ, AWQ, auto-round: integers of few bits with a scale for each group of inputs.
+"""GPTQ, AWQ, auto-round: low-bit integers with one scale per group of inputs.
 
-All three go through the blocks of the language model; embeddings, output head, routers and towers stay as they are,
-unless the config says otherwise.
+All three quantise the blocks of the language model; embeddings, output head, routers and towers are not quantised
+unless the config states otherwise.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _BITS = (2, 3, 4, 5, 6, 7, 8)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Integers:
-    """What a config or one of its rules says of a weight."""
+    """The settings of a weight in a config or in one of its rules."""
 
     bits: int
     group: int
@@ -53,7 +53,7 @@ def _integers(quant: Fields, zeros: bool) -> _Integers:
 
 
 def _changed(quant: Fields, rule: Any, where: str, base: _Integers) -> _Integers:
-    """The base with what a rule for some modules says."""
+    """The base settings, overridden by a rule for some modules."""
     if not isinstance(rule, Mapping):
         quant.problems.append(f"{where} is not a mapping of bits, group_size and the like")
         return base
@@ -66,7 +66,7 @@ def _changed(quant: Fields, rule: Any, where: str, base: _Integers) -> _Integers
 
 
 def gptq(quant: Fields) -> Stored:
-    """GPTQ and GPTQModel, whose `dynamic` changes or leaves out what regular expressions match.
+    """GPTQ and GPTQModel, whose `dynamic` changes or excludes modules that match regular expressions.
 
     GPTQModel 2.1, README, "Dynamic Quantization"; vLLM 0.15, `quantization/utils/gptq_utils.py`
     (`get_dynamic_override`, `is_layer_gptq_quantized`). Symmetric weights have no zero points in an engine's memory,
@@ -93,7 +93,7 @@ def gptq(quant: Fields) -> Stored:
 
 
 def _names_head(rules: list[tuple[Test, _Integers | None]]) -> bool:
-    """Whether a rule with formats means the output head and not all modules."""
+    """Whether a rule with formats matches the output head specifically, not all modules."""
     return any(own is not None and test("lm_head") and not test("model.layers.0.") for test, own in rules)
 
 
@@ -118,7 +118,7 @@ def _dynamic(quant: Fields, base: _Integers) -> list[tuple[Test, _Integers | Non
 
 
 def awq(quant: Fields) -> Stored:
-    """AWQ: the blocks' linear layers but those whose names hold an entry of `modules_to_not_convert`.
+    """AWQ: the blocks' linear layers except those whose names contain an entry of `modules_to_not_convert`.
 
     AutoAWQ, `awq/quantize/quantizer.py` and `awq/utils/module.py` (`exclude_layers_to_not_quantize`); vLLM 0.15,
     `quantization/awq.py` (`is_layer_skipped` with `skip_with_substr`).
@@ -133,7 +133,7 @@ _FLOATS = {"mx_fp": {4: "mxfp4", 8: "mxfp8", 6: "mxfp6"}, "nv_fp": {4: "nvfp4"},
 
 
 def auto_round(quant: Fields) -> Stored:
-    """auto-round: an exact name of `extra_config`, then its patterns, then the blocks that are named, or all.
+    """auto-round: exact names in `extra_config`, then its patterns, then the named blocks (or all), by precedence.
 
     vLLM 0.15, `quantization/inc.py` (`get_layer_config`); auto-round 0.9, `auto_round/export/export_to_autoround`.
     """
@@ -180,13 +180,13 @@ def _is_pattern(name: str) -> bool:
 
 
 def _blocks(quant: Fields) -> tuple[str, ...]:
-    """Where the modules lie that are quantised; none stand for all blocks."""
+    """The paths of quantised blocks; empty for all blocks."""
     found = quant.raw("block_name_to_quantize") or quant.raw("to_quant_block_names")
     return tuple(name.strip() for text in texts_in(found) for name in text.split(",") if name.strip())
 
 
 def _of_kind(quant: Fields, kind: str, own: _Integers, rule: Any) -> Format | None:
-    """The format of a data type in this many bits."""
+    """The format of a data type with a rule's number of bits."""
     kind = str(rule.get("data_type", kind)) if isinstance(rule, Mapping) else kind
     if own.bits >= 16 or kind.startswith("int"):
         return own.format

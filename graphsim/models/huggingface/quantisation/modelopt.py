@@ -1,4 +1,4 @@
-"""NVIDIA ModelOpt: one algorithm for all but a list of wildcards, or one for each layer (MIXED_PRECISION).
+"""NVIDIA ModelOpt: one algorithm for all modules except those matching wildcards, or one per layer (MIXED_PRECISION).
 
 vLLM 0.15, `quantization/modelopt.py` (`is_layer_excluded`, `ModelOptMixedPrecisionConfig`); ModelOpt,
 `modelopt/torch/export/quant_utils.py`.
@@ -23,14 +23,14 @@ _NAMES = {
     "INT8": "int8", "INT8_SQ": "int8", "W8A8_SQ_PER_CHANNEL": "int8",
     "W4A16_AWQ": "", "INT4_AWQ": "", "W4A8_AWQ": "", "W4A16": "", "W8A16": "",
 }  # fmt: skip
-"""ModelOpt's algorithms and the formats that they store; "" for integers with a scale for each group, without zeros."""
+"""ModelOpt's algorithms and the formats that they store; "" for integers with one scale per group, without zeros."""
 MIXED = "MIXED_PRECISION"
 _BY_DEFAULT = ("*lm_head*", "*router*", "*block_sparse_moe.gate*", "*mlp.gate.*", "*output_layer*")
 """ModelOpt's default exclusions (`modelopt/torch/quantization/config.py`)."""
 
 
 def modelopt(quant: Fields) -> Stored | None:
-    """Formats from `hf_quant_config.json` (all below `quantization`) or their spelling in config.json."""
+    """The formats in `hf_quant_config.json` (all under `quantization`), or in its spelling in config.json."""
     source = quant.mapping("quantization", lenient=True) if "quantization" in quant else quant
     algorithm = source.text("quant_algo", "").upper()
     listed = strings(source, "exclude_modules", "ignore")
@@ -90,7 +90,7 @@ def _format(quant: Fields, algorithm: str, size: Any) -> Format | None:
 
 
 _CACHES = {"FP8": "fp8", "INT8": "int8", "NVFP4": "nvfp4"}
-"""Formats of the cache by ModelOpt's names."""
+"""Formats of the KV cache by ModelOpt's names."""
 
 
 def _cache(source: Fields) -> Format | None:

@@ -1,4 +1,4 @@
-"""How methods name the modules of a checkpoint: lists and patterns as tests of a name."""
+"""Matching of module names by the lists and patterns of quantisation methods."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from typing import Any
 from graphsim.models.quantised import Kind, Module
 
 Test = Callable[[str], bool]
-"""Whether an entry of a list means the module of that name."""
+"""Whether an entry of a list matches the module of that name."""
 
 _PLAIN = re.compile(r"[\w.-]*")
 
 
 def any_name(module: Module, test: Test) -> bool:
-    """Whether a test holds for the module under one of its spellings, each of its parts alike."""
+    """Whether a test holds for any spelling of the name of any of the module's parts."""
     return any(test(name) for part in module.names for name in part)
 
 
 def is_linear(module: Module) -> bool:
-    """Whether it is an nn.Linear: what methods that go by the class of a module quantise."""
+    """Whether it is an nn.Linear, which methods that select modules by class quantise."""
     return module.usual or module.kind in (Kind.LINEAR, Kind.EXPERTS)
 
 
 def in_blocks(module: Module) -> bool:
-    """Whether it is a linear layer of the language model's blocks, and no router."""
+    """Whether it is a linear layer in the language model's blocks, other than a router."""
     return module.usual
 
 
 def is_output(module: Module) -> bool:
-    """Whether it is the output head, with weights of its own."""
+    """Whether it is an output head with separate weights."""
     return module.kind is Kind.HEAD and not module.tied
 
 
 def transformers_list(entries: Iterable[str]) -> Test:
-    """Whether transformers keeps a module out, by its `quantizers_utils.should_convert_module` (5.24).
+    """A test for modules that transformers does not convert (`quantizers_utils.should_convert_module`, 5.24).
 
-    An entry is a regular expression from the name's start up to the end of one of its words, or what the name ends
-    with. Raises re.error for an entry that is none.
+    An entry is a regular expression that matches from the name's start up to the end of one of its words, or a suffix
+    of the name. Raises re.error for an invalid expression.
     """
     whole: set[str] = set()
     ends: dict[str, list[str]] = defaultdict(list)
@@ -61,7 +61,7 @@ def transformers_list(entries: Iterable[str]) -> Test:
 
 
 def _fronts(name: str) -> Iterable[str]:
-    """The name up to each of its dots, with and without it, and all of it."""
+    """The prefixes of the name up to each of its dots, with and without the dot, and the whole name."""
     at = name.find(".")
     while at >= 0:
         yield name[:at]
@@ -71,13 +71,13 @@ def _fronts(name: str) -> Iterable[str]:
 
 
 def substrings(entries: Iterable[str]) -> Test:
-    """Whether an entry stands anywhere in the name (AutoAWQ's `exclude_layers_to_not_quantize`)."""
+    """A test for names that contain an entry (AutoAWQ's `exclude_layers_to_not_quantize`)."""
     listed = tuple(entries)
     return lambda name: any(entry in name for entry in listed)
 
 
 def wildcards(entries: Iterable[str]) -> Test:
-    """Whether the name is as an entry with `*`, or a module, or within a module, that an entry without one names."""
+    """A test for names that match an entry with `*`, or that equal, or are within, an entry without one."""
     whole: set[str] = set()
     starts: list[str] = []
     patterns: list[Callable[[str], object]] = []
@@ -105,7 +105,7 @@ def _inner(name: str) -> Iterable[str]:
 
 
 def regular(pattern: str) -> Test:
-    """Whether a regular expression matches from the name's start. Raises re.error for one that is none."""
+    """A test for names whose start matches a regular expression. Raises re.error for an invalid one."""
     matches = re.compile(pattern).match
     return lambda name: matches(name) is not None
 

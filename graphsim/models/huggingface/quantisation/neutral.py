@@ -1,4 +1,4 @@
-"""What a `quantization_config` says beside the formats of modules."""
+"""Keys of a `quantization_config` that do not affect the formats of modules."""
 
 from __future__ import annotations
 
@@ -22,4 +22,4 @@ NEUTRAL = frozenset((
     "untie_embedding_weights", "use_cuda_fp16", "use_exllama", "use_optimized_inference", "use_rms_norm", "version",
     "view_as_float",
 ))  # fmt: skip
-"""Keys that say how a checkpoint was made or how it is run, not what is stored of which module."""
+"""Keys that describe how a checkpoint was made or is run, not how its modules are stored."""

@@ -1,4 +1,4 @@
-"""HQQ, Quanto, EETQ, BitNet, HIGGS and engines' own 8 bits: one scheme, and a list of what is left out."""
+"""HQQ, Quanto, EETQ, BitNet, HIGGS and engines' own 8-bit methods: one scheme, and a list of excluded modules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from graphsim.ops.formats import FORMATS, Format, weight_only
 
 
 def hqq(quant: Fields) -> Stored | None:
-    """HQQ: by the module's name without its indices, one scheme for all or one for each such name.
+    """HQQ: one scheme for all modules, or one per module name without indices.
 
     transformers 5.24, `integrations/hqq.py` (`name_to_linear_tag`, `prepare_for_hqq_linear`) and
     `quantization_config.py` (`HqqConfig`); scales and zero points in 16 bits.
@@ -56,7 +56,7 @@ def _hqq(quant: Fields, scheme: Any) -> Format | None:
 
 
 def quanto(quant: Fields) -> Stored:
-    """Quanto: 8 bits with a scale for each output, fewer with scale and shift for each 128 (optimum-quanto 0.2)."""
+    """Quanto: 8 bits with one scale per output, fewer bits with scale and shift per 128 (optimum-quanto 0.2)."""
     weights = quant.text("weights", "int8", ("int8", "int4", "int2", "float8"))
     own = {
         "int8": weight_only(8, 0, zeros=False), "int4": weight_only(4, 128, wide_zeros=True),
@@ -70,13 +70,13 @@ def _listed(quant: Fields, own: Format) -> Stored:
 
 
 def higgs(quant: Fields) -> Stored:
-    """HIGGS: an index for each `p` weights, a scale for each group (arXiv 2411.17525)."""
+    """HIGGS: one index per `p` weights, one scale per group (arXiv 2411.17525)."""
     bits, group = quant.integer("bits", 4, least=2, most=4), quant.integer("group_size", 256)
     return _listed(quant, weight_only(bits, group, zeros=False))
 
 
 def experts_only(quant: Fields) -> Stored:
-    """vLLM's `experts_int8`: the experts in 8 bits, all else as it is (`quantization/experts_int8.py`)."""
+    """vLLM's `experts_int8`: the experts in 8 bits, the rest not quantised (`quantization/experts_int8.py`)."""
     return Stored(choose=lambda module: FORMATS["int8"] if module.kind is Kind.EXPERTS else None)
 
 
@@ -95,4 +95,4 @@ METHODS: dict[str, Callable[[Fields], Stored | None]] = {
     "w8a8_fp8": _one(FORMATS["fp8_channel"]),
 }
 NOT_SIMULATED = ("aqlm", "vptq", "spqr", "fp_quant", "sinq", "metal", "fouroversix", "gemma", "gguf", "bitblas", "qqq")
-"""Methods whose checkpoints hold codebooks, outliers or layouts of their own."""
+"""Methods whose checkpoints have codebooks, outliers or special layouts."""

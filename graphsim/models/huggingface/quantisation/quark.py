@@ -1,4 +1,4 @@
-"""AMD Quark: one scheme for all linear layers, others for wildcards, and a list of what is left out.
+"""AMD Quark: one scheme for all linear layers, others for wildcards, and a list of excluded modules.
 
 vLLM 0.15, `quantization/quark/quark.py` (`_find_matched_config`) and `quark/utils.py` (`should_ignore_layer`);
 AMD Quark documentation, "Configuring PyTorch Quantization from scratch".
@@ -18,7 +18,7 @@ from graphsim.ops.formats import FORMATS, Format, fp8_blocks, weight_only
 
 
 def quark(quant: Fields) -> Stored:
-    """The first wildcard that holds, else the scheme of the module's class, else the one for all."""
+    """The scheme of the first matching wildcard, else that of the module's class, else the global one."""
     usual = _scheme(quant, quant.raw("global_quant_config"), "global_quant_config")
     layers, classes = (_schemes(quant, key) for key in ("layer_quant_config", "layer_type_quant_config"))
     rules = [(_one(name), own) for name, own in layers.items()]
@@ -63,7 +63,7 @@ def _schemes(quant: Fields, key: str) -> dict[str, Format | None]:
 
 
 def _scheme(quant: Fields, scheme: Any, where: str) -> Format | None:
-    """The format of a scheme's weights: of two on top of each other, the narrower."""
+    """The format of a scheme's weights; the narrower one if two are combined."""
     if not isinstance(scheme, Mapping) or scheme.get("weight") is None:
         return None
     weight, inputs = scheme["weight"], scheme.get("input_tensors")
@@ -97,7 +97,7 @@ def _format(weight: Mapping[str, Any], wide: bool, inputs: str) -> Format | None
 
 
 def _cache(quant: Fields) -> Format | None:
-    """Keys' and values' outputs, where the export names their projections."""
+    """The format of the KV cache: that of the outputs of k and v projections, if the export names these."""
     export, layers = quant.raw("export"), quant.raw("layer_quant_config")
     group = export.get("kv_cache_group") if isinstance(export, Mapping) else None
     direct = quant.raw("kv_cache_quant_config")

@@ -1,4 +1,4 @@
-"""What a method's reader finds: how a checkpoint stores each module, and its cache."""
+"""The result of a method's reader: how a checkpoint stores each module and the KV cache."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from graphsim.models.quantised import Module
 from graphsim.ops.formats import FORMATS, Format
 
 Choose = Callable[[Module], Format | None]
-"""The format of a module; None where it is not quantised."""
+"""Returns the format of a module; None if it is not quantised."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
-    """How a checkpoint stores its modules: `choose` one by one, `cache` for keys and values; further notes."""
+    """How a checkpoint stores its modules.
+
+    choose: returns the format of a module
+    cache: format of cached keys and values
+    """
 
     choose: Choose
     cache: Format | None = None
@@ -25,10 +29,10 @@ class Stored:
 
 
 def linears(own: Format, skipped: Test | None, experts: Format | None = None) -> Choose:
-    """Every nn.Linear but those of a list; without a list, every one but the output head.
+    """A choice of every nn.Linear except those in a list; without a list, every one except the output head.
 
-    transformers 5.24, `HfQuantizer.get_modules_to_not_convert`: a list that is given replaces the default one, which
-    holds the output head and what is tied.
+    transformers 5.24, `HfQuantizer.get_modules_to_not_convert`: an explicit list replaces the default one, which
+    consists of the output head and tied weights.
     """
 
     def choose(module: Module) -> Format | None:
@@ -42,7 +46,7 @@ def linears(own: Format, skipped: Test | None, experts: Format | None = None) ->
 
 
 def strings(quant: Fields, *keys: str) -> list[str] | None:
-    """The entries of the lists under some keys, None where the config has none of them."""
+    """The entries of the lists under these keys; None if the config has none of them."""
     found: list[str] | None = None
     for key in keys:
         if key in quant:
@@ -55,29 +59,29 @@ def strings(quant: Fields, *keys: str) -> list[str] | None:
 
 
 def kept_out(quant: Fields, *keys: str) -> Test | None:
-    """What transformers keeps out by the lists under some keys, None where the config has none of them."""
+    """A test for modules that transformers excludes by the lists under these keys; None if there are no lists."""
     entries = strings(quant, *keys)
     if entries is None:
         return None
     try:
         return transformers_list(entries)
     except re.error as error:
-        quant.problems.append(f"quantization_config.{keys[0]} has an entry that is no regular expression ({error})")
+        quant.problems.append(f"quantization_config.{keys[0]} has an entry that is not a regular expression ({error})")
         return None
 
 
 def refused(quant: Fields, what: str) -> None:
-    """Note what a checkpoint asks for that is not simulated."""
+    """Note a problem with a feature of a checkpoint that is not simulated."""
     quant.problems.append(f"quantization_config: {what} is not simulated; give precision= a format that comes close")
 
 
 def cache_format(bits: int, floating: bool) -> Format | None:
-    """The format of cached keys and values; None for those that are not quantised."""
+    """The format of cached keys and values; None if they are not quantised."""
     return FORMATS["fp8" if floating else "int8"] if bits == 8 else FORMATS["nvfp4"] if bits == 4 else None
 
 
 def first_of(tests: Iterable[tuple[Test, Format | None]], module: Module) -> tuple[bool, Format | None]:
-    """Whether a test of an ordered list means the module, and the format that comes with it."""
+    """Whether a test in an ordered list matches the module, and the format of the first that does."""
     for test, own in tests:
         if any_name(module, test):
             return True, own

@@ -1,4 +1,4 @@
-"""torchao: one configuration for every nn.Linear, or one for each name, pattern and the rest.
+"""torchao: one configuration for every nn.Linear, or one per name or pattern and one for the rest.
 
 torchao 0.15, `quantization/quant_api.py` (`FqnToConfig`, `quantize_`); transformers 5.24,
 `quantizers/quantizer_torchao.py`: the output head is left out unless a list is given or embeddings are included.
@@ -22,11 +22,11 @@ _SPELLINGS = {
     "float8_weight_only": "Float8WeightOnlyConfig",
     "float8_dynamic_activation_float8_weight": "Float8DynamicActivationFloat8WeightConfig",
 }  # fmt: skip
-"""Names of transformers 4 for torchao's configurations."""
+"""Names of torchao's configurations in transformers 4."""
 
 
 def torchao(quant: Fields) -> Stored | None:
-    """The first name or pattern that means a module, else the configuration of the rest."""
+    """The configuration of the first name or pattern that matches a module, else that for the rest."""
     kind, data = _configuration(quant)
     ends = quant.flag("include_input_output_embeddings", False)
     skipped = kept_out(quant, "modules_to_not_convert")
@@ -86,7 +86,7 @@ def _rule(quant: Fields, name: str, said: Any) -> list[tuple[Test, Format | None
 
 
 def _format(quant: Fields, kind: str, data: Mapping[str, Any]) -> Format | None:
-    """The format of a configuration's weights; None for a rule that says nothing, so leaves the module as it is."""
+    """The format of a configuration's weights; None for an empty rule, which leaves the module unquantised."""
     if not kind:
         return None
     group = _group(data)
@@ -97,7 +97,7 @@ def _format(quant: Fields, kind: str, data: Mapping[str, Any]) -> Format | None:
     if kind == "Int8DynamicActivationInt8WeightConfig":
         return FORMATS["int8"]
     if kind in ("IntxWeightOnlyConfig", "Int8DynamicActivationIntxWeightConfig"):
-        return weight_only(8, group)  # one value in a byte, however few its bits
+        return weight_only(8, group)  # one value per byte, regardless of its bits
     if kind == "Int8DynamicActivationInt4WeightConfig":
         return weight_only(8, group or 32)
     if kind == "Float8WeightOnlyConfig":
@@ -112,7 +112,7 @@ def _format(quant: Fields, kind: str, data: Mapping[str, Any]) -> Format | None:
 
 
 def _group(data: Mapping[str, Any]) -> int:
-    """Weights that share a scale; 0 for those of an output."""
+    """Number of weights that share a scale; 0 for all weights of an output."""
     size = data.get("group_size")
     for key in ("weight_granularity", "granularity"):
         inner = _typed(data.get(key))[1].get("group_size")

@@ -1,4 +1,4 @@
-"""The towers of multimodal models: one short file per kind, found by looking.
+"""The towers of multimodal models: one short file per kind, discovered by import.
 
 A family is listed under the `model_type` of the whole model in the `WHOLES` of its file.
 """
@@ -17,4 +17,4 @@ def _wholes() -> dict[str, Whole]:
 
 
 WHOLES = _wholes()
-"""How the towers of each multimodal `model_type` are read."""
+"""Readers of towers by multimodal `model_type`."""

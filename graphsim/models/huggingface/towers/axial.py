@@ -1,4 +1,4 @@
-"""Towers with rotary positions of rows and columns, each merged its own way: MiniMax-M3, Step 3.7, PaddleOCR, ERNIE."""
+"""Towers with 2-D rotary positions and different mergers: MiniMax-M3, Step 3.7, PaddleOCR, ERNIE."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from graphsim.models.media import Media
 
 
 def minimax_m3(parts: Parts) -> tuple[Encoder, ...]:
-    """Two linear layers on each patch, two more on patches side by side (transformers 5.24, `minimax_m3_vl`)."""
+    """Two linear layers on each patch, two more on concatenated patches (transformers 5.24, `minimax_m3_vl`)."""
     vision, module = parts.nested("vision_config", "minimax_m3_vl_vision"), "model.vision_tower."
     unused(vision, "image_size")
     unused(parts.fields, "merged_hidden_size")  # follows from the language model's width
@@ -59,10 +59,11 @@ def minimax_m3(parts: Parts) -> tuple[Encoder, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Windowed(Cut):
-    """A view of the whole, and windows of the image where it is large or long; each as large as the mean of all.
+    """A view of the whole image, and windows of it if it is large or long; each has the mean size of all pieces.
 
-    transformers 5.24, `image_processing_step3p7.py`. whole, window: sides of the view and of a window in pixels;
-    longest: of a side of the image
+    transformers 5.24, `image_processing_step3p7.py`.
+    whole, window: sides of the view and of a window, pixels
+    longest: maximum side of the image, pixels
     """
 
     patch: int
@@ -93,12 +94,12 @@ class Windowed(Cut):
 
     @staticmethod
     def _along(length: int, side: int) -> int:
-        """A window more where a fifth of one would be left."""
+        """Number of windows along a side, with one more if over a fifth of a window would remain."""
         return max(length // side + (length % side > 0.2 * side), 1) if length >= side else 1
 
 
 def step3p7(parts: Parts) -> tuple[Encoder, ...]:
-    """Learned positions beside rotary ones, learned scales, two convolutions of stride 2, one linear layer."""
+    """Learned positions in addition to rotary ones, learned scales, two convolutions of stride 2, one linear layer."""
     vision, module = parts.nested("vision_config", "step3p5_vision"), "model.vision_model."
     unused(vision, "intermediate_size", "max_position_embeddings", "layer_scale_init_value", "ls_init_value")
     width, patch, (side, _) = size(vision, "width", "hidden_size"), patch_side(vision), sides(vision)
@@ -135,7 +136,7 @@ def step3p7(parts: Parts) -> tuple[Encoder, ...]:
 
 
 def paddleocr(parts: Parts) -> tuple[Encoder, ...]:
-    """SigLIP with rotary positions beside learned ones; a norm, two linear layers (arXiv 2510.14528)."""
+    """SigLIP with rotary positions in addition to learned ones; a norm, two linear layers (arXiv 2510.14528)."""
     vision, module = parts.nested("vision_config", "paddleocr_vl_vision"), "model.visual.vision_model"
     unused(vision, "temporal_patch_size", "tokens_per_second")
     width, patch, image = size(vision, "hidden_size"), patch_side(vision), sides(vision)
@@ -158,7 +159,7 @@ def paddleocr(parts: Parts) -> tuple[Encoder, ...]:
 
 
 def ernie(parts: Parts) -> tuple[Encoder, ...]:
-    """Qwen2-VL's layers; patches side by side through an MLP, two frames through another (an image is both).
+    """Qwen2-VL's layers; an MLP on concatenated patches, another on pairs of frames (an image counts as two).
 
     ERNIE 4.5 technical report, section 2.2; transformers 5.24, `Ernie4_5_VLMoeVariableResolutionResamplerModel`.
     """

@@ -21,7 +21,7 @@ from graphsim.models.layers.qformer import QFormer
 
 
 def blip2(parts: Parts) -> tuple[Encoder, ...]:
-    """Queries alone in the Q-Former."""
+    """BLIP-2, whose Q-Former processes only queries."""
     if not parts.fields.flag("use_decoder_only_language_model", True):
         parts.fields.problem("use_decoder_only_language_model", "is not allowed; expected true")
     form = parts.nested("qformer_config", "blip_2_qformer")
@@ -33,7 +33,7 @@ def blip2(parts: Parts) -> tuple[Encoder, ...]:
 
 
 def instructblip(parts: Parts) -> tuple[Encoder, ...]:
-    """The instruction goes into the Q-Former too; its embedding and MLPs lie beside."""
+    """InstructBLIP, whose Q-Former also processes the instruction, with a separate embedding and separate MLPs."""
     parts.notes.append("not priced: the instruction's own rows in the Q-Former")
     form = parts.nested("qformer_config", "instructblip_qformer")
     if not parts.fields.flag("use_decoder_only_language_model", True):
@@ -72,7 +72,7 @@ def _encoder(parts: Parts, form: Fields, kind: str, norm: str, beside: tuple[Sec
     )  # fmt: skip
     mlp = Mlp(intermediate=size(vision, "intermediate_size"), gated=False, bias=True, names=MLP)
     layer = layer_of(attention, mlp, ("layer_norm1", "layer_norm2"))
-    unused(form, "encoder_hidden_size")  # it is the tower's width whatever is said
+    unused(form, "encoder_hidden_size")  # always the tower's width
     queries, hidden = size(parts.fields, "num_query_tokens", default=32), size(form, "hidden_size")
     former = QFormer(
         queries=queries, depth=depth(form), heads=size(form, "num_attention_heads"),

@@ -1,8 +1,8 @@
-"""What PEFT's conversion of experts means for a multimodal model: it goes by the `model_type` of the whole.
+"""PEFT's conversion of experts in multimodal models, which depends on the whole model's `model_type`.
 
-PEFT 0.21 turns targets that name each expert's weights into parameters of the stacks, and takes these names off all
-other modules, where transformers maps the whole's `model_type` to a family of experts (transformers 5.24,
-`conversion_mapping.py`, _MODEL_TO_CONVERSION_PATTERN). Elsewhere stacks are no linear layers and stay as they are.
+PEFT 0.21 converts targets that name each expert's weights to parameters of the stacks, and removes these names from all
+other modules, if transformers maps the whole model's `model_type` to a family of experts (transformers 5.24,
+`conversion_mapping.py`, _MODEL_TO_CONVERSION_PATTERN). Otherwise stacks are not linear layers and get no adapters.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from graphsim.models.layers.mlp import Mlp
 from graphsim.models.layers.moe import Moe
 
 MAPPED = ("glm4v_moe", "qwen3_omni_moe_thinker")
-"""Multimodal kinds whose experts PEFT reaches by such names."""
+"""Multimodal model types whose experts PEFT adapts by such names."""
 
 
 def converted(config: ModelConfig, kind: str) -> ModelConfig:
-    """The language model as PEFT finds it within a whole of that `model_type`."""
+    """The language model as PEFT adapts it within a multimodal model of that `model_type`."""
     if kind in MAPPED or not any(_converts(layer) for layer in set(config.layers)):
         return config
     plain = {layer: _plain(layer) for layer in set(config.layers)}
@@ -27,7 +27,7 @@ def converted(config: ModelConfig, kind: str) -> ModelConfig:
 
 
 def _converts(part: Any) -> bool:
-    """Whether experts below are reached as they are where the text model stands by itself."""
+    """Whether a part contains experts that PEFT adapts in the standalone text model."""
     if isinstance(part, Moe):
         return part.adapt_experts
     if isinstance(part, tuple):
@@ -36,7 +36,7 @@ def _converts(part: Any) -> bool:
 
 
 def _plain(part: Any) -> Any:
-    """The same with experts that are not reached, beside MLPs whose linear layers are."""
+    """The part with adapters on the linear layers of MLPs, but not on experts or routers."""
     if isinstance(part, tuple):
         return tuple(_plain(entry) for entry in part)
     if not is_dataclass(part):

@@ -1,4 +1,4 @@
-"""How processors cut images: one fixed size, native resolution, tiles."""
+"""How image processors cut images: to one fixed size, or at native resolution."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from graphsim.models.media import Media
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resized(Cut):
-    """Every image is resized to one size, and cut to patches."""
+    """Every image is resized to one size and cut into patches."""
 
     image: tuple[int, int]
     patch: int
@@ -27,10 +27,11 @@ class Resized(Cut):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Native(Cut):
-    """Images keep their resolution: each side a multiple of patch and merge, all pixels within bounds.
+    """Images keep their resolution, with sides rounded to multiples of patch x merge and the area within bounds.
 
     Qwen2-VL (arXiv 2409.12191, section 2.1; transformers 5.24, `image_processing_qwen2_vl.py`, smart_resize).
-    merge: patches along a side that become one row; least, most: pixels of an image
+    merge: number of patches along a side that are merged into one row
+    least, most: bounds on the number of pixels of an image
     """
 
     patch: int
@@ -55,9 +56,10 @@ class Native(Cut):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Longest(Cut):
-    """Images keep their shape and shrink until the longer side fits; each side is rounded up to whole patches.
+    """Images keep their aspect ratio and shrink until the longer side fits; sides are rounded up to whole patches.
 
-    Pixtral (transformers 5.24, `image_processing_pixtral.py`, get_resize_output_image_size). merge: as in `Native`
+    Pixtral (transformers 5.24, `image_processing_pixtral.py`, get_resize_output_image_size).
+    merge: as in `Native`
     """
 
     patch: int
@@ -74,8 +76,8 @@ class Longest(Cut):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nothing(Cut):
-    """A tower of something that requests do not bring here, as of videos."""
+    """No input, for towers of media that simulated requests do not contain, such as videos."""
 
     def pieces(self, media: Media) -> Pieces:
-        """No pieces, but one row, so that its weights can be built."""
+        """No pieces, with one row, so that the tower's weights can be built."""
         return Pieces(count=0.0, height=1.0, width=1.0)

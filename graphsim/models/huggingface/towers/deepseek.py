@@ -1,4 +1,4 @@
-"""DeepSeek-VL, with one tower or with a second one for high resolution (arXiv 2403.05525), and Janus (2501.17811)."""
+"""DeepSeek-VL with one tower, or with a second one for high resolution (arXiv 2403.05525); Janus (2501.17811)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from graphsim.models.layers.patches import Convolution, PatchEmbedding, Take
 from graphsim.models.layers.projector import Linear, Projector
 
 SIDE = 24
-"""Rows along a side that the high-resolution tower's are brought to (transformers 5.24, DeepseekVLSamVisionProj)."""
+"""Rows per side to which the high-resolution tower's are resized (transformers 5.24, DeepseekVLSamVisionProj)."""
 
 
 def deepseek_vl(parts: Parts) -> tuple[Encoder, ...]:
@@ -33,7 +33,7 @@ def deepseek_vl(parts: Parts) -> tuple[Encoder, ...]:
 
 
 def hybrid(parts: Parts) -> tuple[Encoder, ...]:
-    """SigLIP's rows and SAM's, brought to as many, side by side."""
+    """Rows of SigLIP concatenated with those of SAM, which are resized to the same number."""
     low = trunk_of(parts.nested("vision_config", "siglip_vision_model"), "model.vision_model")
     high = sam(parts.nested("high_res_vision_config", "sam_vision_model"), "model.high_res_vision_model.vision_encoder")
     half, module = parts.hidden // 2, "model.high_res_vision_proj."
@@ -42,7 +42,7 @@ def hybrid(parts: Parts) -> tuple[Encoder, ...]:
     width = high.width
     resized = Rows(fixed=(4 * SIDE) ** 2)
     fine = Projector(linears=(Linear(module="high_res_vision_proj", n=half),))
-    own = Idle(kept=(Kept(name="high_res_vision_alpha", entries=1),))  # of the sum with the second neck's rows
+    own = Idle(kept=(Kept(name="high_res_vision_alpha", entries=1),))  # factor in the sum with the second neck's rows
     sections = (
         *high.sections,
         Section(layers=neck(high.sections[0].hidden), hidden=width, prefix="model.high_res_vision_neck.", idle=True),
@@ -65,7 +65,7 @@ def hybrid(parts: Parts) -> tuple[Encoder, ...]:
 
 
 def janus(parts: Parts) -> tuple[Encoder, ...]:
-    """A vision transformer like SigLIP for what it sees; a VQ model and a head for what it draws lie beside."""
+    """A SigLIP-like vision transformer for images in; weights include a VQ model and a head for images out."""
     vision = parts.nested("vision_config", "janus_vision_model")
     unused(vision, "num_image_tokens")
     width, patch, image, module = size(vision, "hidden_size"), patch_side(vision), sides(vision), "model.vision_model."
@@ -88,7 +88,7 @@ def janus(parts: Parts) -> tuple[Encoder, ...]:
 
 
 def _layers(vision: Fields) -> int:
-    """`depth` is of the aligner here."""
+    """Number of layers; `depth` is that of the aligner."""
     return depth(vision.child({"num_hidden_layers": vision.raw("num_hidden_layers")}, vision.path, lenient=True))
 
 
@@ -105,7 +105,7 @@ def _janus_layer(vision: Fields) -> Block:
 
 
 def _drawing(parts: Parts) -> Idle:
-    """The VQ model, the embedding of its codes, their way in and the head that chooses them."""
+    """The weights for image generation: the VQ model, the embedding of its codes, the aligner and the head."""
     vq = parts.nested("vq_config", "janus_vqgan")
     unused(vq, "num_patches")
     codes, embed = size(vq, "num_embeddings"), size(vq, "embed_dim")

@@ -1,4 +1,4 @@
-"""Gemma 4's image tower: norms before and behind each part, gated MLPs, positions of two dimensions, pooled rows."""
+"""Gemma 4's image tower: norms before and after each sublayer, gated MLPs, 2-D positions, pooled rows."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from graphsim.models.layers.projector import Linear, Projector
 from graphsim.models.media import Media
 
 SOFT_TOKENS = 280
-"""Rows that an image is scaled to give at most (transformers 5.24, `image_processing_gemma4.py`)."""
+"""Maximum number of rows to which an image is scaled (transformers 5.24, `image_processing_gemma4.py`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget(Cut):
-    """Images keep their shape and are scaled to about `rows` pooled rows, each of `merge` x `merge` patches."""
+    """Images keep their aspect ratio and are scaled to about `rows` pooled rows, each of `merge` x `merge` patches."""
 
     patch: int
     merge: int
@@ -35,12 +35,12 @@ class Budget(Cut):
         side, (height, width) = self.patch * self.merge, media.image_size
         factor = math.sqrt(self.rows * side**2 / (height * width))
         high, wide = (max(math.floor(factor * length / side), 1) for length in (height, width))
-        high, wide = (min(n, self.rows) for n in (high, wide))  # a strip is as long as the budget
+        high, wide = (min(n, self.rows) for n in (high, wide))  # limits very long images to the budget
         return Pieces(count=float(media.images), height=float(high * self.merge), width=float(wide * self.merge))
 
 
 def gemma4(parts: Parts) -> tuple[Encoder, ...]:
-    """The image tower, where the config has one."""
+    """The image tower, if the config has one."""
     if isinstance(parts.fields.raw("audio_config"), Mapping):
         parts.fields.problem("audio_config", "describes a tower that is not known; expected null")
     if not isinstance(parts.fields.raw("vision_config"), Mapping):
@@ -83,7 +83,7 @@ def gemma4(parts: Parts) -> tuple[Encoder, ...]:
 
 
 def unified(parts: Parts) -> tuple[Encoder, ...]:
-    """Gemma 4 whose language model takes patches as they are: known without images and sound alone."""
+    """Gemma 4 whose language model reads patches directly; only supported without images and audio."""
     for key in ("vision_config", "audio_config"):
         if isinstance(parts.fields.raw(key), Mapping):
             parts.fields.problem(key, "describes an embedder that is not known; expected null")

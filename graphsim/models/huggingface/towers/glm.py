@@ -1,4 +1,4 @@
-"""GLM-4V's vision transformer: a convolution merges neighbouring patches, a gated MLP behind it."""
+"""GLM-4V's vision transformer: a convolution merges neighbouring patches, followed by a gated MLP."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from graphsim.models.layers.patches import Convolution, PatchEmbedding, Position
 from graphsim.models.layers.projector import GatedProjector, Linear, Projector
 
 PIXELS = (12_544, 11_760_000)
-"""Fewest and most pixels of an image and its second frame (transformers 5.24, `image_processing_glm4v.py`)."""
+"""Minimum and maximum pixels of an image and its second frame (transformers 5.24, `image_processing_glm4v.py`)."""
 
 _MLP = MlpNames(gate="mlp.gate_proj", up="mlp.up_proj", down="mlp.down_proj")
 
 
 def glm4v(parts: Parts, kind: str) -> tuple[Encoder, ...]:
-    """Learned positions beside rotary ones (arXiv 2507.01006, section 2)."""
+    """Learned positions in addition to rotary ones (arXiv 2507.01006, section 2)."""
     vision = parts.nested("vision_config", kind)
     frame, bias, (high, wide) = Frame.read(vision), vision.flag("attention_bias", False), sides(vision)
     attention = replace(attention_of(vision, bias=bias, out_bias=False), rope=True, names=FUSED)
-    linear = kind != "glm4v_moe_vision"  # whose names PEFT takes for the experts' alone, see `conversion.py`
+    linear = kind != "glm4v_moe_vision"  # PEFT reserves its names for experts, see `conversion.py`
     layer = layer_of(attention, Mlp(intermediate=frame.out, linear=linear, names=_MLP), NORMS, "rms")
     positions = Positions(
         entries=(high // frame.patch) * (wide // frame.patch), module="embeddings.position_embedding",
@@ -40,13 +40,13 @@ def glm4v(parts: Parts, kind: str) -> tuple[Encoder, ...]:
 
 
 def glm_ocr(parts: Parts) -> tuple[Encoder, ...]:
-    """The merger is as wide as all channels of its result."""
+    """GLM-OCR, whose merger is as wide as all channels of its output."""
     vision = parts.nested("vision_config", "glm_ocr_vision")
     return (_plain(vision, size(vision, "out_hidden_size") * size(vision, "in_channels", default=3)),)
 
 
 def glm5_next(parts: Parts) -> tuple[Encoder, ...]:
-    """GLM-OCR's tower with a merger as wide as it says (transformers 5.24, `glm5_next`)."""
+    """GLM-OCR's tower with a merger of a configured width (transformers 5.24, `glm5_next`)."""
     vision = parts.nested("vision_config", "glm5_next_vision")
     found = _plain(vision, size(vision, "projection_intermediate_size"))
     # 16 to 8000 rows of the language model (`image_processing_glm5_next.py`)
@@ -55,7 +55,7 @@ def glm5_next(parts: Parts) -> tuple[Encoder, ...]:
 
 
 def _plain(vision: Fields, inner: int) -> Encoder:
-    """No learned positions; norms on heads; biases where attention has them."""
+    """A tower without learned positions, with QK norms, and with biases if attention has them."""
     unused(vision, "image_size")
     frame, bias = Frame.read(vision), vision.flag("attention_bias", True)
     attention = replace(attention_of(vision, bias=bias), rope=True, qk_norm=QkNorm.HEAD, names=FUSED)
@@ -67,7 +67,7 @@ def _encoder(
     frame: Frame, start: tuple[Layer, ...], layers: tuple[Layer, ...], inner: int, linear: bool = True
 ) -> Encoder:
     module, rows = "model.visual.", frame.rows
-    # where PEFT goes by names alone, the convolution's is that of a linear layer
+    # if PEFT matches by name only, the convolution has the name of a linear layer
     embed = PatchEmbedding(module="patch_embed.proj", inputs=frame.inputs, bias=True, linear=not linear)
     down = Convolution(name="downsample", inputs=frame.width, side=frame.merge, stride=frame.merge**2, bias=True)
     project = Projector(

@@ -1,4 +1,4 @@
-"""GraniteDocling: SigLIP on tiles, patches put side by side on a coarse path, and on a fine one for dense pages."""
+"""GraniteDocling: SigLIP on tiles, with concatenated patches on a coarse path, and on a fine one for dense pages."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from graphsim.models.layers.projector import Linear, Projector
 
 _CONNECTOR = "model.vision_model.connector."
 TILES, ACROSS = 32, 16
-"""Most tiles of a page, and along a side (transformers 5.24, `image_processing_granite_docling.py`)."""
+"""Maximum number of tiles of a page, and along a side (transformers 5.24, `image_processing_granite_docling.py`)."""
 
 
 def granite_docling(parts: Parts) -> tuple[Encoder, ...]:
-    """Pages take the coarse path; rows of some layers go to the language model's first layers (DeepStack)."""
+    """Pages take the coarse path; rows of some layers are added to the language model's first layers (DeepStack)."""
     if parts.fields.raw("density_router_hidden_size") is not None:
         parts.fields.problem("density_router_hidden_size", "is not supported; expected null")
     unused(parts.fields, "density_router_threshold", "density_router_loss_weight")
@@ -65,7 +65,7 @@ def _merger(out: int) -> Projector:
 
 
 def _fine(wide: int, out: int, deeper: int) -> Idle:
-    """The fine path, whose weights lie beside."""
+    """The fine path, which has separate weights."""
     path = f"{_CONNECTOR}fine."
     linears = [Projection(name=f"{path}projection", n=out, k=wide, quantised=False)]
     for i in range(deeper):

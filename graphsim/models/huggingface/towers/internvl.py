@@ -1,4 +1,4 @@
-"""InternVL's vision transformer: tiles, learned scales behind attention and MLP, patches shuffled into fewer rows."""
+"""InternVL's vision transformer: tiles, layer scales after attention and MLP, pixel shuffle into fewer rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NAMES = AttentionNames(
 
 
 def internvl(parts: Parts, kind: str, layers: str) -> tuple[Encoder, ...]:
-    """InternViT and a norm and two linear layers on neighbouring patches side by side (arXiv 2404.16821)."""
+    """InternViT, then a norm and two linear layers on concatenated neighbouring patches (arXiv 2404.16821)."""
     vision = parts.nested("vision_config", kind)
     unused(vision, "layer_scale_init_value")
     unused(parts.fields, "image_seq_length", "vision_feature_layer")
@@ -56,7 +56,7 @@ def internvl(parts: Parts, kind: str, layers: str) -> tuple[Encoder, ...]:
 
 
 def _positions(vision: Fields, patch: int, image: tuple[int, int]) -> int:
-    """Entries of the learned positions, the class token's included."""
+    """Number of learned positions, including that of the class token."""
     if not vision.flag("use_absolute_position_embeddings", True):
         return 0
     return (image[0] // patch) * (image[1] // patch) + 1
@@ -75,7 +75,7 @@ def _layer(vision: Fields) -> Layer:
 
 
 def _norm(vision: Fields, width: int, rows: Rows) -> tuple[Section, ...]:
-    """A norm behind the layers, unless their mean is asked for; and a row for masked patches, which training uses."""
+    """A norm after the layers, unless mean pooling is set, and the mask token, which only training uses."""
     norm = NormLayer(name="layernorm", kind="layer")
     further: tuple[Section, ...] = (
         () if vision.flag("use_mean_pooling", True) else (Section(layers=(norm,), hidden=width, rows=rows),)

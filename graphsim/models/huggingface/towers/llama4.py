@@ -1,4 +1,4 @@
-"""Llama 4's image tower: tiles, a class token behind the patches, patches shuffled into fewer, wider rows."""
+"""Llama 4's image tower: tiles, a class token after the patches, pixel shuffle into fewer, wider rows."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from graphsim.models.layers.patches import PatchEmbedding, Take
 from graphsim.models.layers.projector import Linear, Projector
 
 MOST_TILES = 16
-"""Tiles of an image (transformers 5.24, `image_processing_llama4.py`, max_patches)."""
+"""Maximum number of tiles of an image (transformers 5.24, `image_processing_llama4.py`, max_patches)."""
 
 
 def llama4(parts: Parts) -> tuple[Encoder, ...]:
-    """Rotary positions beside learned ones; two linear layers, and one into the language model."""
+    """Learned and rotary positions; two linear layers, and one to the language model's width."""
     vision = parts.nested("vision_config", "llama4_vision_model")
     width, patch, image = size(vision, "hidden_size"), patch_side(vision), sides(vision)
     embed = PatchEmbedding(
@@ -51,7 +51,7 @@ def llama4(parts: Parts) -> tuple[Encoder, ...]:
         Section(layers=(embed,), hidden=width, rows=further, prefix=module),
         Section(layers=(layer,) * depth(vision), hidden=width, rows=further, prefix=f"{module}model.layers.{{}}."),
         Section(layers=(NormLayer(name="layernorm_post", kind="layer"),), hidden=width, rows=further, prefix=module),
-        # transformers takes the MLP's width for that of the shuffled rows
+        # transformers takes the MLP's width as that of the shuffled rows
         Section(layers=(Take(), adapter), hidden=inner, rows=rows, prefix=f"{module}vision_adapter.mlp."),
         Section(layers=(Take(), project), hidden=size(vision, "vision_output_dim"), rows=rows,
                 prefix="multi_modal_projector."),

@@ -1,4 +1,4 @@
-"""LLaVA and its relatives: a vision transformer of a known kind, and an MLP into the language model."""
+"""LLaVA and its relatives: a vision transformer of a known kind, and an MLP to the language model's width."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from graphsim.models.layers.projector import Linear, Projector
 
 
 def llava(parts: Parts) -> tuple[Encoder, ...]:
-    """The last but one layer's patches, without the class token, through two linear layers (arXiv 2304.08485)."""
+    """Patches of the penultimate layer, without the class token, and two linear layers (arXiv 2304.08485)."""
     return (_tower(parts, "vision_config", "vision_tower"),)
 
 
@@ -54,7 +54,7 @@ def _tower(parts: Parts, key: str, module: str, further: tuple[Layer, ...] = ())
 
 
 def llava_next(parts: Parts) -> tuple[Encoder, ...]:
-    """LLaVA with a learned separator of the rows of an image."""
+    """LLaVA with a learned separator between the rows of an image."""
     found = _tower(parts, "vision_config", "vision_tower")
     unused(parts.fields, "vision_aspect_ratio", "image_seq_length", "spatial_pool_mode", "spatial_pool_stride")
     if isinstance(found.cut, Resized):
@@ -73,11 +73,14 @@ def _pair(entry: object) -> tuple[int, int]:
 
 
 _CANVASES = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
-"""Heights and widths (transformers 5.24, `configuration_llava_next.py`)."""
+"""Default heights and widths of canvases, pixels (transformers 5.24, `configuration_llava_next.py`)."""
 
 
 def with_weights(encoder: Encoder, weights: int) -> Encoder:
-    """A tower with a learned row of separators beside."""
+    """The tower with an additional learned separator.
+
+    weights: number of elements of the separator
+    """
     row = Section(
         layers=(Weights(names=("image_newline",), width=weights),),
         hidden=weights,
@@ -95,7 +98,7 @@ def video_llava(parts: Parts) -> tuple[Encoder, ...]:
 
 
 def vipllava(parts: Parts) -> tuple[Encoder, ...]:
-    """Several layers' rows side by side, behind a norm."""
+    """Rows of several layers concatenated, after a norm."""
     trunk = trunk_of(parts.nested("vision_config", "clip_vision_model"), "model.vision_tower")
     keys = ("vision_feature_layers", "vision_feature_layer")
     taken = next((parts.fields.raw(key) for key in keys if key in parts.fields), (-2, -5, -8, -11, 6))
@@ -110,7 +113,7 @@ def vipllava(parts: Parts) -> tuple[Encoder, ...]:
 
 
 def _listed(fields: Fields, keys: tuple[str, ...], taken: object) -> Sequence[object]:
-    """Layers whose rows are taken, as a list."""
+    """The layers whose rows are used, as a list."""
     if isinstance(taken, list | tuple) and taken and all(type(entry) is int for entry in taken):
         return taken
     key = next(key for key in keys if key in fields)
@@ -119,7 +122,7 @@ def _listed(fields: Fields, keys: tuple[str, ...], taken: object) -> Sequence[ob
 
 
 def gemma3(parts: Parts) -> tuple[Encoder, ...]:
-    """SigLIP, its rows averaged to `mm_tokens_per_image`, a norm and a bare matrix (arXiv 2503.19786, section 2)."""
+    """SigLIP, rows pooled to `mm_tokens_per_image`, a norm and a parameter matrix (arXiv 2503.19786, section 2)."""
     trunk = trunk_of(parts.nested("vision_config", "siglip_vision_model"), "model.vision_tower")
     patches = (trunk.image[0] // trunk.patch) * (trunk.image[1] // trunk.patch)
     tokens = size(parts.fields, "mm_tokens_per_image", default=256)
@@ -138,7 +141,7 @@ def paligemma(parts: Parts) -> tuple[Encoder, ...]:
     """SigLIP and one linear layer (arXiv 2407.07726)."""
     trunk = trunk_of(parts.nested("vision_config", "siglip_vision_model"), "model.vision_tower")
     unused(parts.fields, "use_bidirectional_attention", "hidden_size", "vocab_size", "num_image_tokens")
-    unused(parts.fields.mapping("vision_config", lenient=True), "projection_dim")  # it is the whole's whatever is said
+    unused(parts.fields.mapping("vision_config", lenient=True), "projection_dim")  # always the whole model's
     n = size(parts.fields, "projection_dim", default=2048)
     last = Section(
         layers=(Projector(linears=(Linear(module="linear", n=n),)),), hidden=trunk.width,
@@ -148,12 +151,12 @@ def paligemma(parts: Parts) -> tuple[Encoder, ...]:
 
 
 def mistral3(parts: Parts) -> tuple[Encoder, ...]:
-    """Pixtral; a norm, neighbouring patches merged by a linear layer, two more (transformers 5.24, `mistral3`)."""
+    """Pixtral; a norm, a linear layer that merges neighbouring patches, two more (transformers 5.24, `mistral3`)."""
     return (_merged(parts, "model.vision_tower", "model.multi_modal_projector."),)
 
 
 def lighton_ocr(parts: Parts) -> tuple[Encoder, ...]:
-    """Mistral 3's tower under other names."""
+    """Mistral 3's tower with other module names."""
     return (_merged(parts, "model.vision_encoder", "model.vision_projection."),)
 
 

@@ -1,4 +1,4 @@
-"""MiniCPM-V: slices of an image, rows merged in the middle of the tower and again behind it (arXiv 2408.01800)."""
+"""MiniCPM-V: slices of an image, rows merged within the tower and again after it (arXiv 2408.01800)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from graphsim.models.layers.projector import Linear, Projector
 from graphsim.models.media import Media
 
 SLICES, SIDE = 9, 448
-"""Most slices of an image, and the side of the square that each has about the area of (section 3.2)."""
+"""Maximum slices of an image, and the side in pixels of a square of about their area (section 3.2)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slices(Cut):
-    """As many slices as hold the image's area, and a view of the whole beside several; `side` patches along each."""
+    """As many slices as cover the image's area, and a view of the whole if there are several.
+
+    side: number of patches along a side of each
+    """
 
     side: int
 
@@ -33,7 +36,7 @@ class Slices(Cut):
 
 
 def minicpmv(parts: Parts) -> tuple[Encoder, ...]:
-    """SigLIP; behind one of its layers, and behind all of them, 2 x 2 rows become one."""
+    """SigLIP; 2 x 2 rows are merged after one of its layers, and again after the last."""
     vision, module = parts.nested("vision_config", f"{parts.fields.raw('model_type')}_vision"), "model.vision_tower"
     unused(parts.fields, "insert_layer_id", "image_size", "patch_size", "drop_vision_last_layer")
     for owner, key in ((vision, "window_kernel_size"), (parts.fields, "merge_kernel_size")):
@@ -55,7 +58,7 @@ def minicpmv(parts: Parts) -> tuple[Encoder, ...]:
 
 
 def _merger(vision: Fields, module: str) -> tuple[Section, Section]:
-    """Attention within windows of 2 x 2 rows, which a plain MLP then makes one row."""
+    """Attention within windows of 2 x 2 rows, which a plain MLP then merges."""
     width, inner = size(vision, "hidden_size"), 4 * size(vision, "intermediate_size")
     branch = Branch(layer=attention_of(vision, side=2))
     attention = Residual(name="attn_residual", norm=NormLayer(name="layer_norm1", kind="layer"), branches=(branch,))

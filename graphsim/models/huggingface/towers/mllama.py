@@ -1,4 +1,4 @@
-"""Llama 3.2 Vision's image tower: tiles encoded together, gated layers behind, and what some layers leave beside."""
+"""Llama 3.2 Vision's image tower: tiles encoded together, gated layers, outputs of intermediate layers."""
 
 from __future__ import annotations
 
@@ -21,12 +21,16 @@ from graphsim.models.media import Media
 
 _MODULE = "model.vision_model."
 _FILLED_TO = 8
-"""Rows of a tile are filled up to a multiple of this (`MllamaVisionModel.forward`)."""
+"""Rows of a tile are padded to a multiple of this (`MllamaVisionModel.forward`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Canvas(Cut):
-    """An image is a piece of `tiles` tiles, those that it does not need empty; `side` patches along each."""
+    """An image is one piece of several tiles, with empty tiles as padding.
+
+    tiles: number of tiles of a piece
+    side: number of patches along a side of each
+    """
 
     tiles: int
     side: int
@@ -37,7 +41,7 @@ class Canvas(Cut):
 
 
 def mllama(parts: Parts) -> tuple[Encoder, ...]:
-    """Positions of tiles and in them behind gates; rows that the language model looks at and does not contain."""
+    """Gated tile and patch positions; the language model cross-attends to the rows."""
     vision = parts.nested("vision_config", "mllama_vision_model")
     width, tiles, patch = size(vision, "hidden_size"), size(vision, "max_num_tiles", default=4), patch_side(vision)
     side = sides(vision)[0] // patch
@@ -81,11 +85,11 @@ def mllama(parts: Parts) -> tuple[Encoder, ...]:
 _GATES = tuple(
     Kept(name=f"{table}_positional_embedding.gate", entries=1) for table in ("gated", "pre_tile", "post_tile")
 )
-"""Of the three tables."""
+"""Gates of the three position tables."""
 
 
 def _table(name: str, ratios: int, width: int, own: str = "embedding") -> Weights:
-    """For each shape of an image, the positions of all its tiles in one row."""
+    """A table with one row per aspect ratio, which holds the positions of all its tiles."""
     return Weights(names=(f"{name}.{own}",), entries=ratios, width=width, added=True)
 
 

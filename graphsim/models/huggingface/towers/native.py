@@ -1,4 +1,4 @@
-"""Towers at native resolution, each with a merger of its own: Muse-Glimmer, Hy4-VL, LFM3-VL, Nemotron 3 Omni."""
+"""Towers at native resolution with different mergers: Muse-Glimmer, Hy4-VL, LFM3-VL, Nemotron 3 Omni."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ SELF = AttentionNames(**{part: f"self_attn.{part}_proj" for part in "qkvo"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nearest(Cut):
-    """The grid of merged patches nearest to the image's shape, of at most `most`.
+    """The grid of at most `most` merged patches that is nearest to the image's shape.
 
-    Muse-Glimmer (transformers 5.24, `image_processing_muse_glimmer.py`). merge: patches along a side of a merged one
+    Muse-Glimmer (transformers 5.24, `image_processing_muse_glimmer.py`).
+    merge: number of patches along a side of a merged one
     """
 
     patch: int
@@ -52,7 +53,7 @@ class Nearest(Cut):
 
 
 def muse_glimmer(parts: Parts) -> tuple[Encoder, ...]:
-    """Windows in three of four layers, a norm before all and behind; three linear layers and a norm."""
+    """Windows in three of four layers, norms before the first and after the last; three linear layers and a norm."""
     vision, module = parts.nested("vision_config", "muse_glimmer_vision"), "model.vision_tower."
     unused(vision, "max_position_embeddings")
     width, patch, merge = size(vision, "hidden_size"), patch_side(vision), size(vision, "merge_size", default=2)
@@ -98,7 +99,7 @@ def muse_glimmer(parts: Parts) -> tuple[Encoder, ...]:
 
 
 def hy_v4(parts: Parts) -> tuple[Encoder, ...]:
-    """Learned positions; patches merged by a convolution, a GEMM into the language model, a mark for line ends."""
+    """Learned positions; a convolution on patches; a projection to the language model's width; line-end markers."""
     vision, module = parts.nested("vision_config", "hy_v4_vl_vision"), "model.vision_tower."
     unused(vision, "interpolate_mode", "num_key_value_heads")
     width, patch, merge = size(vision, "hidden_size"), patch_side(vision), size(vision, "spatial_merge_size", default=2)
@@ -122,7 +123,7 @@ def hy_v4(parts: Parts) -> tuple[Encoder, ...]:
         Section(layers=(project,), hidden=out, rows=rows, prefix=end),
         Section(
             layers=(Idle(kept=(newline,)),), hidden=out, rows=rows, prefix=end, idle=True
-        ),  # beside the image's rows
+        ),  # in addition to the image's rows
     )
     # transformers 5.24, `image_processing_hy_v4_vl.py`
     cut = Native(patch=patch, merge=merge, least=512 * 512, most=2048 * 2048)
@@ -131,9 +132,10 @@ def hy_v4(parts: Parts) -> tuple[Encoder, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget(Cut):
-    """The image's own grid of patches within bounds, each side a multiple of `merge`.
+    """The image's native grid of patches within bounds, with sides that are multiples of `merge`.
 
-    Nemotron 3 Omni (transformers 5.24, `image_processing_nemotron_h_omni.py`). least, most: patches of an image
+    Nemotron 3 Omni (transformers 5.24, `image_processing_nemotron_h_omni.py`).
+    least, most: bounds on the number of patches of an image
     """
 
     patch: int
@@ -162,7 +164,7 @@ class Budget(Cut):
 
 
 def nemotron_omni(parts: Parts) -> tuple[Encoder, ...]:
-    """RADIO (arXiv 2412.07679): class and register tokens, learned scales; patches side by side, two linear layers."""
+    """RADIO (arXiv 2412.07679): class and register tokens, layer scales; two linear layers on concatenated patches."""
     if isinstance(parts.fields.raw("audio_config"), Mapping):
         parts.fields.problem("audio_config", "describes a tower that is not known; expected null")
     vision, module = parts.nested("vision_config", "radio"), "vision_model."
@@ -217,7 +219,7 @@ def nemotron_omni(parts: Parts) -> tuple[Encoder, ...]:
 
 
 def lfm3(parts: Parts) -> tuple[Encoder, ...]:
-    """Gated convolutions among layers of attention; a norm of each patch, two linear layers on patches side by side."""
+    """Gated convolutions and attention layers; a norm on each patch, two linear layers on concatenated patches."""
     vision, module = parts.nested("vision_config", "lfm3_vl_vision"), "model.vision_tower."
     width, patch, merge = size(vision, "hidden_size"), patch_side(vision), size(vision, "spatial_merge_size", default=2)
     frames, layers = size(vision, "temporal_patch_size", default=2), depth(vision)
@@ -249,7 +251,7 @@ def lfm3(parts: Parts) -> tuple[Encoder, ...]:
         Section(layers=(NormLayer(name="layer_norm", kind="layer"),), hidden=width, prefix=end),
         Section(layers=(Projector(linears=linears),), hidden=width * merge**2, rows=Rows(shared=merge**2), prefix=end),
     )
-    # transformers 5.24 takes Qwen2-VL's processor (`image_processing_auto.py`) with its own bounds
+    # transformers 5.24 uses Qwen2-VL's processor (`image_processing_auto.py`) with these bounds
     cut = Native(patch=patch, merge=merge)
     return (Encoder(name="vision", cut=cut, sections=sections),)
 

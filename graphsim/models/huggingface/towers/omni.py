@@ -1,4 +1,4 @@
-"""The thinkers of Qwen2.5-Omni and Qwen3-Omni: a tower for images and one for sound (arXiv 2503.20215, 2509.17765)."""
+"""The thinkers of Qwen2.5-Omni and Qwen3-Omni: a tower for images and one for audio (arXiv 2503.20215, 2509.17765)."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _TOWER = "model.audio_tower."
 
 
 def qwen2_5(parts: Parts) -> tuple[Encoder, ...]:
-    """Qwen2.5-VL's tower with a weight each for queries, keys and values; sound in windows of two seconds."""
+    """Qwen2.5-VL's tower with separate q, k and v; audio in windows of two seconds."""
     vision = parts.nested("vision_config", "qwen2_5_omni_vision_encoder")
     unused(parts.fields, "position_id_per_seconds", "seconds_per_chunk")
     images = windowed(vision, "model.visual.", AttentionNames(q="attn.q", k="attn.k", v="attn.v", o="attn.proj"))
     audio = parts.nested("audio_config", "qwen2_5_omni_audio_encoder")
-    unused(audio, "scale_embedding", "max_source_positions")  # positions are a fixed table of sines
+    unused(audio, "scale_embedding", "max_source_positions")  # positions are fixed sinusoids
     width, out, halved = width_of(audio), size(audio, "output_dim"), Rows(shared=2)
     project = Projector(linears=(Linear(module="proj", n=out),))
-    marks = Kept(name="audio_bos_eos_token", entries=2, width=out)  # of start and end
+    marks = Kept(name="audio_bos_eos_token", entries=2, width=out)  # embeddings of start and end
     sections = (
         Section(layers=(SoundStem(bands=size(audio, "num_mel_bins"), positions=0),), hidden=width, prefix=_TOWER),
         Section(layers=layers_of(audio, WHISPER, key_bias=False), hidden=width, prefix=f"{_TOWER}layers.{{}}."),
@@ -41,7 +41,7 @@ def qwen2_5(parts: Parts) -> tuple[Encoder, ...]:
 
 
 def qwen3(parts: Parts) -> tuple[Encoder, ...]:
-    """Qwen3-VL's tower; sound in chunks of a second as pictures, attention within windows of eight."""
+    """Qwen3-VL's tower; audio in one-second chunks through 2-D convolutions, attention in windows of eight chunks."""
     vision = parts.nested("vision_config", "qwen3_omni_moe_vision_encoder")
     unused(parts.fields, "position_id_per_seconds", "seconds_per_chunk")
     merger = Merger(norm="ln_q", linears=("mlp.0", "mlp.2"), beside="merger_list")

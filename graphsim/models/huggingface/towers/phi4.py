@@ -1,4 +1,4 @@
-"""Phi-4-multimodal (arXiv 2503.01743): crops of an image through SigLIP, sound through a Conformer."""
+"""Phi-4-multimodal (arXiv 2503.01743): SigLIP on crops of an image, a Conformer on audio."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from graphsim.models.media import Media
 
 _MODULE = "model.embed_tokens_extend."
 CROPS, LONGEST_ROWS = 36, 500
-"""Most crops of an image (`image_processing_phi4_multimodal.py`), most rows of sound that see each other."""
+"""Maximum crops of an image (`image_processing_phi4_multimodal.py`), and length of audio attention in rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crops(Cut):
-    """As many crops as the image fills at its own size, a grid of its shape where these are too many; and the whole.
+    """Crops that cover the image at its native size, or a grid of its shape if they are too many; and the whole.
 
-    transformers 5.24, `image_processing_phi4_multimodal.py`; rows that a crop is padded with count as rows
+    transformers 5.24, `image_processing_phi4_multimodal.py`; padding rows of a crop count as rows
     """
 
     grid: Tiles
@@ -47,13 +47,13 @@ class Crops(Cut):
 
 
 def phi4(parts: Parts) -> tuple[Encoder, ...]:
-    """Both towers, each with two linear layers into the language model."""
+    """Both towers, each with two linear layers to the language model's width."""
     return _images(parts), _sound(parts)
 
 
 def _images(parts: Parts) -> Encoder:
     vision, module = parts.nested("vision_config", "phi4_multimodal_vision"), f"{_MODULE}image_embed."
-    unused(vision, "feature_layer", "crop_size")  # all layers' weights are there, whichever is taken
+    unused(vision, "feature_layer", "crop_size")  # all layers have weights, whichever is used
     trunk = siglip(vision, f"{module}img_processor")
     linears = (
         Linear(module="img_projection_up", n=parts.hidden),
@@ -100,7 +100,7 @@ def _sound(parts: Parts) -> Encoder:
         Section(layers=(stem,), hidden=width, prefix=encoder),
         Section(layers=(_layer(audio, heads),) * size(audio, "num_blocks", most=MOST_LAYERS), hidden=width,
                 prefix=f"{encoder}encoders.{{}}."),
-        Section(layers=(Idle(kept=(biases,)),), hidden=width, prefix=encoder, idle=True),  # added to the mask
+        Section(layers=(Idle(kept=(biases,)),), hidden=width, prefix=encoder, idle=True),  # biases added to the mask
         Section(layers=(beside,), hidden=width, prefix=module, idle=True),
         Section(layers=(project,), hidden=width, prefix=module),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Towers whose rows are answers to learned queries: Idefics2, Aria."""
+"""Towers that resample rows by learned queries: Idefics2, Aria."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from graphsim.models.layers.resampler import Perceiver, QueryAttention, QueryPro
 
 
 def idefics2(parts: Parts) -> tuple[Encoder, ...]:
-    """Native resolution up to the tower's; a gated MLP and a Perceiver (arXiv 2405.02246)."""
+    """Native resolution up to the tower's size; a gated MLP and a Perceiver (arXiv 2405.02246)."""
     trunk = trunk_of(parts.nested("vision_config", "idefics2_vision"), "model.vision_model")
     perceiver = parts.nested("perceiver_config", "idefics2_perceiver")
     hidden, queries = parts.hidden, size(perceiver, "resampler_n_latents")
-    unused(perceiver, "hidden_size")  # it is the language model's whatever is said
+    unused(perceiver, "hidden_size")  # always the language model's
     attention = QueryAttention(
         heads=size(perceiver, "resampler_n_heads"), kv_heads=size(perceiver, "num_key_value_heads"),
         head_dim=size(perceiver, "resampler_head_dim"), joined=True,
@@ -44,9 +44,9 @@ def idefics2(parts: Parts) -> tuple[Encoder, ...]:
 
 
 def aria(parts: Parts) -> tuple[Encoder, ...]:
-    """As many queries as the number of patches says; a plain MLP."""
+    """A number of queries that depends on the number of patches; a plain MLP."""
     trunk = trunk_of(parts.nested("vision_config", "idefics3_vision"), "model.vision_tower")
-    unused(parts.fields, "vision_feature_layer")  # all layers' weights are there, whichever is taken
+    unused(parts.fields, "vision_feature_layer")  # all layers have weights, whichever is used
     given = parts.fields.raw("projector_patch_to_query_dict", {"1225": 128, "4900": 256})
     table = parts.fields.child(given, "projector_patch_to_query_dict", lenient=True)
     listed = [size(table, key) for key in table.data]

@@ -1,4 +1,4 @@
-"""Vision transformers of Qwen2-VL and what came of them: native resolution, patches merged by an MLP."""
+"""Vision transformers of Qwen2-VL and its successors: native resolution, patches merged by an MLP."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ FUSED = AttentionNames(fused="attn.qkv", o="attn.proj", q_norm="attn.q_norm", k_
 NORMS = ("norm1", "norm2")
 
 QWEN2_PIXELS, QWEN3_PIXELS = (3_136, 12_845_056), (65_536, 16_777_216)
-"""Fewest and most pixels of an image: `preprocessor_config.json` of Qwen2-VL-7B-Instruct and Qwen3-VL-8B-Instruct."""
+"""Least and most pixels of an image: `preprocessor_config.json` of Qwen2-VL-7B-Instruct and Qwen3-VL-8B-Instruct."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """What all of them read: widths, the patch, how many patches along a side become one row."""
+    """Common dimensions: widths, side of a patch, number of patches along a side that are merged into one row."""
 
     width: int
     patch: int
@@ -37,7 +37,10 @@ class Frame:
 
     @classmethod
     def read(cls, vision: Fields, width: str = "hidden_size", out: str = "out_hidden_size") -> Frame:
-        """A frame from a vision config. width, out: the keys of the two widths."""
+        """A frame from a vision config.
+
+        width, out: keys of the widths of the tower and of its output
+        """
         unused(vision, "spatial_patch_size", "tokens_per_second")
         patch, frames = patch_side(vision), size(vision, "temporal_patch_size", default=2)
         channels = size(vision, "in_channels", "in_chans", "num_channels", default=3)
@@ -48,20 +51,23 @@ class Frame:
 
     @property
     def rows(self) -> Rows:
-        """Rows after the merger."""
+        """The rows after the merger."""
         return Rows(shared=self.merge**2)
 
     @property
     def merged(self) -> int:
-        """Width of the patches that become one row, side by side."""
+        """Width of the concatenated patches that become one row."""
         return self.width * self.merge**2
 
     def cut(self, pixels: tuple[int, int]) -> Native:
-        """Cut at native resolution, within bounds."""
+        """A cut at native resolution.
+
+        pixels: minimum and maximum number of pixels of an image
+        """
         return Native(patch=self.patch, merge=self.merge, least=pixels[0], most=pixels[1])
 
     def merger(self, module: str, norm: NormLayer, names: tuple[str, str]) -> tuple[Section, Section]:
-        """A norm of each patch, and two linear layers on patches side by side."""
+        """A norm on each patch, and two linear layers on concatenated patches."""
         linears = (Linear(module=names[0], n=self.merged), Linear(module=names[1], n=self.out))
         return (
             Section(layers=(norm,), hidden=self.width, prefix=module),
@@ -85,7 +91,7 @@ def qwen2_vl(parts: Parts) -> tuple[Encoder, ...]:
 
 
 def _as(vision: Fields, width: int) -> Fields:
-    """The same config, whose rows are `width` wide."""
+    """The same config with rows of this width."""
     return vision.child({**vision.data, "hidden_size": width}, vision.path, lenient=True)
 
 
@@ -96,7 +102,10 @@ def qwen2_5_vl(parts: Parts) -> tuple[Encoder, ...]:
 
 
 def windowed(vision: Fields, module: str, names: AttentionNames = FUSED, end: tuple[Section, ...] = ()) -> Encoder:
-    """Qwen2.5-VL's tower; key heads may be fewer (EXAONE 4.5). end: what follows its merger"""
+    """Qwen2.5-VL's tower; it may have fewer key heads (EXAONE 4.5).
+
+    end: sections after its merger
+    """
     frame = Frame.read(vision)
     heads = size(vision, "num_heads")
     whole = indices(vision, "fullatt_block_indexes")
@@ -116,7 +125,7 @@ def windowed(vision: Fields, module: str, names: AttentionNames = FUSED, end: tu
 
 
 def qwen3_vl(parts: Parts) -> tuple[Encoder, ...]:
-    """Learned positions beside rotary ones; rows of some layers go to the language model's first layers (DeepStack).
+    """Learned and rotary positions; rows of some layers are added to the language model's first layers (DeepStack).
 
     arXiv 2511.21631, section 2.
     """
@@ -133,7 +142,10 @@ def qwen3_5(parts: Parts) -> tuple[Encoder, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merger:
-    """Modules of Qwen3-VL's mergers. beside: of those whose rows go to the language model's first layers"""
+    """Modules of Qwen3-VL's mergers.
+
+    beside: modules of mergers whose rows are added to the language model's first layers
+    """
 
     norm: str = "norm"
     linears: tuple[str, str] = ("linear_fc1", "linear_fc2")
@@ -141,7 +153,10 @@ class Merger:
 
 
 def positioned(vision: Fields, deeper: int, merges: Merger = Merger(), module: str = "model.visual.") -> Encoder:
-    """Qwen3-VL's tower. deeper: how many layers' rows go to the language model's first layers"""
+    """Qwen3-VL's tower.
+
+    deeper: number of layers whose rows are added to the language model's first layers
+    """
     frame = Frame.read(vision)
     attention = replace(attention_of(vision), rope=True, names=FUSED)
     names = MlpNames(up="mlp.linear_fc1", down="mlp.linear_fc2")
@@ -158,7 +173,7 @@ def positioned(vision: Fields, deeper: int, merges: Merger = Merger(), module: s
 
 
 def _deeper(frame: Frame, merges: Merger, module: str) -> Section:
-    """A merger whose norm is of the patches side by side."""
+    """A merger whose norm is applied to the concatenated patches."""
     linears = (Linear(module=merges.linears[0], n=frame.merged), Linear(module=merges.linears[1], n=frame.out))
     layer = Projector(norm=NormLayer(name=merges.norm, kind="layer"), linears=linears)
     return Section(layers=(layer,), hidden=frame.merged, rows=frame.rows, prefix=module, beside=True)

@@ -1,4 +1,4 @@
-"""SAM's vision transformer (arXiv 2304.02643) and the convolutions behind it: GOT-OCR 2."""
+"""SAM's vision transformer (arXiv 2304.02643) and the convolutions after it: GOT-OCR 2."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from graphsim.models.layers.projector import Linear, Projector
 
 
 def sam(vision: Fields, module: str) -> Trunk:
-    """Windows filled up at the border in most layers, relative positions by row and column, a neck of convolutions.
+    """Windows, padded at the border, in most layers; relative positions by row and column; a convolutional neck.
 
     GEMMs of queries with the relative positions, a twentieth of its flops, are left out.
     """
@@ -47,7 +47,7 @@ def sam(vision: Fields, module: str) -> Trunk:
 
 
 def neck(width: int) -> tuple[Layer, ...]:
-    """The neck from the layers' width to a few channels, with norms."""
+    """The neck: convolutions with norms that reduce the layers' width to a few channels."""
     return (
         Convolution(name="conv1", inputs=width, side=1),
         NormLayer(name="layer_norm1", kind="layer"),
@@ -67,7 +67,7 @@ def _layer(vision: Fields, grid: int, window: int) -> Block:
         default=int(size(vision, "hidden_size") * vision.number("mlp_ratio", 4.0, least=0.01, most=1000.0)),
     )
     mlp = Mlp(intermediate=inner, gated=False, bias=True, names=MlpNames(up="mlp.lin1", down="mlp.lin2"))
-    # of rows and of columns, one vector for each distance
+    # relative positions by row and column, one vector per distance
     names = ("attn.rel_pos_h", "attn.rel_pos_w")
     table = Weights(names=names, entries=2 * (window or grid) - 1, width=attention.head_dim)
     relative = vision.flag("use_rel_pos", True)
@@ -75,7 +75,7 @@ def _layer(vision: Fields, grid: int, window: int) -> Block:
 
 
 def got_ocr2(parts: Parts) -> tuple[Encoder, ...]:
-    """SAM, two convolutions that leave a sixteenth of the rows, a linear layer (arXiv 2409.01704)."""
+    """SAM, two convolutions that reduce rows by a factor of 16, a linear layer (arXiv 2409.01704)."""
     unused(parts.fields, "image_seq_length")
     trunk = sam(parts.nested("vision_config", "got_ocr2_vision"), "model.vision_tower")
     module = "model.multi_modal_projector."

@@ -1,4 +1,4 @@
-"""SigLIP towers whose patches are put side by side into fewer, wider rows: Idefics3, SmolVLM, LFM2-VL, Command A."""
+"""SigLIP towers with pixel shuffle into fewer, wider rows: Idefics3, SmolVLM, LFM2-VL, Command A."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from graphsim.models.layers.projector import GatedProjector, Linear, Projector
 from graphsim.models.media import Media
 
 SPLIT_TIMES = 4
-"""An image's longer side in tiles: `image_processing_idefics3.py`, and `preprocessor_config.json` of SmolVLM."""
+"""Tiles along an image's longer side: `image_processing_idefics3.py`, and `preprocessor_config.json` of SmolVLM."""
 
 
 def idefics3(parts: Parts) -> tuple[Encoder, ...]:
-    """One linear layer on patches side by side (arXiv 2408.12637, section 2.3)."""
+    """One linear layer on concatenated patches (arXiv 2408.12637, section 2.3)."""
     trunk = trunk_of(parts.nested("vision_config", "idefics3_vision"), "model.vision_model")
     side = size(parts.fields, "scale_factor", default=2)
     project = Projector(linears=(Linear(module="modality_projection.proj", n=parts.hidden, bias=False),))
@@ -42,7 +42,7 @@ def idefics3(parts: Parts) -> tuple[Encoder, ...]:
 
 
 def cohere2(parts: Parts) -> tuple[Encoder, ...]:
-    """A gated MLP on patches side by side (transformers 5.24, `cohere2_vision`)."""
+    """A gated MLP on concatenated patches (transformers 5.24, `cohere2_vision`)."""
     trunk = trunk_of(parts.nested("vision_config", "siglip_vision_model"), "model.vision_tower")
     side, inner = size(parts.fields, "downsample_factor", default=2), size(parts.fields, "alignment_intermediate_size")
     if inner % 2:
@@ -58,7 +58,7 @@ def cohere2(parts: Parts) -> tuple[Encoder, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NativeOrTiles(Cut):
-    """Images up to `tolerance` native bounds as they are, larger ones in tiles (`image_processing_lfm2_vl.py`)."""
+    """Images above `tolerance` times the native bounds are tiled, others are not (`image_processing_lfm2_vl.py`)."""
 
     native: Native
     tiles: Tiles
@@ -71,7 +71,7 @@ class NativeOrTiles(Cut):
 
 
 def lfm2(parts: Parts) -> tuple[Encoder, ...]:
-    """SigLIP 2 at native resolution, a norm and two linear layers on patches side by side (arXiv 2511.23404)."""
+    """SigLIP 2 at native resolution, a norm and two linear layers on concatenated patches (arXiv 2511.23404)."""
     vision = parts.nested("vision_config", "siglip2_vision_model")
     unused(parts.fields, "encoder_patch_size", "use_image_special_tokens")
     width, patch, module = size(vision, "hidden_size"), patch_side(vision), "model.vision_tower"

@@ -24,9 +24,9 @@ from graphsim.models.layers.projector import Linear, Projector
 
 
 def kimi_k25(parts: Parts) -> tuple[Encoder, ...]:
-    """MoonViT: learned positions beside rotary ones, neighbouring patches side by side (arXiv 2602.02276)."""
+    """MoonViT: learned and rotary positions, concatenated neighbouring patches (arXiv 2602.02276)."""
     vision = parts.nested("vision_config", "kimi_k25_vision")
-    unused(vision, "pos_emb_time")  # a fixed table of sines (transformers 5.24, Kimi_K25VisionPositionEmbeddings)
+    unused(vision, "pos_emb_time")  # fixed sinusoids (transformers 5.24, Kimi_K25VisionPositionEmbeddings)
     unused(parts.fields, "projection_layer_norm_eps")
     width, patch, merge = size(vision, "hidden_size"), patch_side(vision), sides(vision, "merge_kernel_size")
     embed = PatchEmbedding(
@@ -73,7 +73,7 @@ def video_llama_3(parts: Parts) -> tuple[Encoder, ...]:
 
 
 def fuyu(parts: Parts) -> tuple[Encoder, ...]:
-    """No tower: patches go through one linear layer into the language model."""
+    """No tower: one linear layer maps patches to the language model's width."""
     unused(parts.fields, "image_size")
     patch = size(parts.fields, "patch_size", default=30)
     embed = PatchEmbedding(
@@ -87,7 +87,7 @@ def fuyu(parts: Parts) -> tuple[Encoder, ...]:
 
 
 def ovis2(parts: Parts) -> tuple[Encoder, ...]:
-    """A vision transformer whose rows become weights of the entries of a visual vocabulary (arXiv 2405.20797)."""
+    """A vision transformer whose rows are probabilities over a visual vocabulary (arXiv 2405.20797)."""
     vision, module = parts.nested("vision_config", "ovis2_vision"), "model.vision_tower."
     unused(vision, "tokenize_function")
     said = (size(parts.fields, "vocab_size", default=0, least=0), size(parts.fields, "hidden_size", default=0, least=0))

@@ -1,7 +1,7 @@
-"""Towers of sound built like Whisper's encoder (arXiv 2212.04356): Qwen2-Audio, Voxtral, Audio Flamingo and others.
+"""Audio towers built like Whisper's encoder (arXiv 2212.04356): Qwen2-Audio, Voxtral, Audio Flamingo and others.
 
-Processors cut sound into windows of 30 s and pad the last one; the tower works on whole windows, and the language model
-gets rows of what was heard.
+Processors cut audio into windows of 30 s and pad the last one; the tower processes whole windows, and the language
+model receives only the rows of actual audio.
 """
 
 from __future__ import annotations
@@ -26,15 +26,18 @@ from graphsim.models.media import Media
 
 WINDOW_S = 30.0
 ROWS_PER_S = 50.0
-"""Frames of 10 ms, two to a row."""
+"""Rows per second: frames of 10 ms, two per row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Windows(Cut):
-    """Sound in windows of equal length, of which the last one is padded.
+    """Audio in windows of equal length, with the last one padded.
 
-    window_s: of a window; rows_s: rows of a second; most_s: what is beyond is cut off, 0: nothing is
-    shared: rows that the language model gets one for; whole: what does not fill such a group is left out, else counted
+    window_s: length of a window, s
+    rows_s: rows per second
+    most_s: length to which audio is truncated, s; 0: none
+    shared: number of rows merged into one for the language model
+    whole: whether an incomplete group of such rows is dropped
     """
 
     window_s: float = WINDOW_S
@@ -44,7 +47,7 @@ class Windows(Cut):
     whole: bool = True
 
     def pieces(self, media: Media) -> Pieces:
-        """Windows, each with its share of the rows that were heard."""
+        """Windows, each with its share of the rows of actual audio."""
         seconds = min(media.audio_s, self.most_s) if self.most_s else media.audio_s
         if not seconds:
             return Pieces(count=0.0, height=1.0, width=float(self.shared))
@@ -57,7 +60,7 @@ class Windows(Cut):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
-    """Modules of a layer."""
+    """Names of a layer's modules."""
 
     out: str = "self_attn.out_proj"
     mlp: MlpNames = MlpNames(up="fc1", down="fc2")
@@ -111,7 +114,7 @@ def whisper(audio: Fields, names: Names = WHISPER, *, rope: bool = False) -> tup
 
 
 def _heard(parts: Parts, shared: int) -> Section:
-    """What was heard, of padded windows."""
+    """Selects the rows of actual audio from padded windows."""
     return Section(layers=(Take(),), hidden=parts.hidden, rows=Rows(shared=shared))
 
 
@@ -130,17 +133,17 @@ def pooled(parts: Parts, linears: tuple[Linear, ...], most_s: float) -> tuple[En
 
 
 def qwen2_audio(parts: Parts) -> tuple[Encoder, ...]:
-    """One linear layer; what is longer than a window is cut off (transformers 5.24, `processing_qwen2_audio.py`)."""
+    """One linear layer; audio is truncated to one window (transformers 5.24, `processing_qwen2_audio.py`)."""
     return pooled(parts, (Linear(module="linear", n=parts.hidden),), WINDOW_S)
 
 
 def audio_flamingo(parts: Parts) -> tuple[Encoder, ...]:
-    """Two linear layers; 10 minutes (arXiv 2507.08128; transformers 5.24, `processing_audioflamingo3.py`)."""
+    """Two linear layers; up to 10 minutes (arXiv 2507.08128; transformers 5.24, `processing_audioflamingo3.py`)."""
     return _two_linears(parts, 600.0)
 
 
 def music_flamingo(parts: Parts) -> tuple[Encoder, ...]:
-    """Two linear layers; 20 minutes (transformers 5.24, `processing_musicflamingo.py`)."""
+    """Two linear layers; up to 20 minutes (transformers 5.24, `processing_musicflamingo.py`)."""
     unused(parts.fields, "audio_frame_step")
     return _two_linears(parts, 1200.0)
 
@@ -152,7 +155,7 @@ def _two_linears(parts: Parts, most_s: float) -> tuple[Encoder, ...]:
 
 
 def _merged(audio: Fields) -> int:
-    """Rows that are read as one, as wide together as the tower's MLP."""
+    """Number of rows that are concatenated into one as wide as the tower's MLP."""
     wide = size(audio, "intermediate_size")
     if wide % width_of(audio):
         audio.problem("intermediate_size", "is not a multiple of hidden_size, by which rows are merged")
@@ -160,7 +163,7 @@ def _merged(audio: Fields) -> int:
 
 
 def voxtral(parts: Parts) -> tuple[Encoder, ...]:
-    """Rows side by side, two linear layers; whole windows reach the language model (arXiv 2507.13264)."""
+    """Two linear layers on concatenated rows; the language model receives whole windows (arXiv 2507.13264)."""
     audio = parts.nested("audio_config", "voxtral_encoder")
     unused(audio, "head_dim", "num_key_value_heads")
     width, rows, merge = width_of(audio), Rows(fixed=int(WINDOW_S * ROWS_PER_S)), _merged(audio)
@@ -177,7 +180,7 @@ def voxtral(parts: Parts) -> tuple[Encoder, ...]:
 
 
 def glmasr(parts: Parts) -> tuple[Encoder, ...]:
-    """Rotary positions; rows side by side, two linear layers (transformers 5.24, `processing_glmasr.py`: 655 s)."""
+    """Rotary positions; two linear layers on concatenated rows (transformers 5.24, `processing_glmasr.py`: 655 s)."""
     audio = parts.nested("audio_config", "glmasr_encoder")
     width, rows, merge = width_of(audio), Rows(fixed=int(WINDOW_S * ROWS_PER_S)), _merged(audio)
     linears = (Linear(module="linear_1", n=2 * parts.hidden), Linear(module="linear_2", n=parts.hidden))
@@ -194,7 +197,7 @@ def glmasr(parts: Parts) -> tuple[Encoder, ...]:
 
 
 def moss(parts: Parts) -> tuple[Encoder, ...]:
-    """What was heard, four rows side by side, two linear layers and a norm."""
+    """Rows of actual audio, concatenated in fours, two linear layers and a norm."""
     audio, merge = parts.nested("audio_config", "moss_transcribe_diarize_audio"), size(parts.fields, "audio_merge_size")
     width, rows, bias = (
         width_of(audio),
@@ -213,7 +216,7 @@ def moss(parts: Parts) -> tuple[Encoder, ...]:
 
 
 def qwen3_asr(parts: Parts) -> tuple[Encoder, ...]:
-    """Chunks of a second as pictures, attention within windows of eight, two linear layers."""
+    """One-second chunks through 2-D convolutions, attention in windows of eight chunks, two linear layers."""
     audio = parts.nested("audio_config", "qwen3_asr_encoder")
     width, frames = width_of(audio), 2 * size(audio, "n_window")
     stem = SpectrogramStem(

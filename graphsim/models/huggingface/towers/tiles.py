@@ -1,4 +1,4 @@
-"""Images cut to tiles of one size, each encoded by itself, often beside a view of the whole."""
+"""Images cut into tiles of one size, each encoded separately, often with a view of the whole."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from graphsim.models.media import Media
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tiles(Cut):
-    """A grid of `least` to `most` tiles as near to the image's shape as there is; a view of the whole beside several.
+    """The grid of `least` to `most` tiles nearest to the image's shape, and a view of the whole if there are several.
 
     InternVL (arXiv 2404.16821, section 3.2; transformers 5.24, `image_processing_got_ocr2.py`,
-    get_optimal_tiled_canvas). tile: its height and width in pixels; whole: whether the view is there
-    across: most tiles along a side, no bound if 0
+    get_optimal_tiled_canvas).
+    tile: height and width of a tile, pixels
+    whole: whether there is a view of the whole
+    across: maximum number of tiles along a side; unbounded if 0
     """
 
     tile: tuple[int, int]
@@ -48,9 +50,10 @@ class Tiles(Cut):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Canvas(Cut):
-    """The canvas among `canvases` that keeps most of the image and wastes least, in tiles; and a view of the whole.
+    """Tiles of the canvas that keeps most of the image and wastes least, and a view of the whole.
 
-    LLaVA-NeXT (transformers 5.24, `image_processing_utils.py`, select_best_resolution). canvases: heights and widths
+    LLaVA-NeXT (transformers 5.24, `image_processing_utils.py`, select_best_resolution).
+    canvases: allowed heights and widths, pixels
     """
 
     tile: tuple[int, int]
@@ -64,7 +67,7 @@ class Canvas(Cut):
         return _of(self.tile, self.patch, media.images * (tiles + 1))
 
     def _fit(self, canvas: tuple[int, int], media: Media) -> tuple[int, int]:
-        """Pixels of the image that are kept, and those of the canvas that are wasted, below 0."""
+        """Number of image pixels that are kept, and minus the number of canvas pixels that are wasted."""
         (high, wide), height, width = canvas, media.height, media.width
         scale = min(wide / width, high / height)
         kept = min(int(width * scale) * int(height * scale), width * height)
@@ -73,7 +76,7 @@ class Canvas(Cut):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split(Cut):
-    """The longer side is brought to `longest`; the image is split into tiles of one side, beside a view of the whole.
+    """The image is resized to a longer side of `longest` and split into tiles of one size; and a view of the whole.
 
     Idefics3 (transformers 5.24, `image_processing_idefics3.py`, resize_for_vision_encoder, split_images).
     """

@@ -22,8 +22,10 @@ from graphsim.models.layers.patches import PatchEmbedding
 class Trunk:
     """A vision transformer from pixels to rows.
 
-    width: of its rows; patch: side of a patch in pixels; image: height and width that images are resized to
-    rows: of its last section
+    width: width of its rows
+    patch: side of a patch, pixels
+    image: height and width to which images are resized, pixels
+    rows: rows of its last section
     """
 
     sections: tuple[Section, ...]
@@ -44,7 +46,7 @@ def layer_of(
     kind: str = "layer",
     scales: tuple[Layer | None, Layer | None] = (None, None),
 ) -> Block:
-    """Attention, then MLP, each between a norm and a learned scale, or further parts."""
+    """Attention, then MLP, each between a norm and an optional layer scale."""
     return Block(
         parts=tuple(
             Residual(name=label, norm=NormLayer(name=norm, kind=kind), post_norm=scale, branches=(Branch(layer=part),))
@@ -58,7 +60,7 @@ def layer_of(
 def attention_of(
     vision: Fields, *, bias: bool = True, out_bias: bool | None = None, **further: object
 ) -> EncoderAttention:
-    """Attention of as many heads for keys as for queries, as wide together as the rows."""
+    """Multi-head attention with a total width equal to that of the rows."""
     width, heads = size(vision, "hidden_size", "embed_dim"), size(vision, "num_attention_heads", "num_heads")
     if width % heads:
         vision.problem("hidden_size", f"is not allowed; expected a multiple of the {heads} attention heads")
@@ -70,7 +72,7 @@ def attention_of(
 
 
 def sides(vision: Fields, key: str = "image_size") -> tuple[int, int]:
-    """Height and width, given as one number or as two."""
+    """Height and width, from one number or two."""
     value = vision.raw(key)
     if isinstance(value, list | tuple):
         if len(value) == 2 and all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in value):
@@ -127,7 +129,7 @@ def clip(vision: Fields, module: str) -> Trunk:
 
 
 def siglip(vision: Fields, module: str) -> Trunk:
-    """SigLIP (arXiv 2303.15343): learned positions without a class token; its pooling head serves no language model."""
+    """SigLIP (arXiv 2303.15343): learned positions, no class token; language models do not use its pooling head."""
     width, patch, image = size(vision, "hidden_size"), patch_side(vision), sides(vision)
     embed = PatchEmbedding(
         module="embeddings.patch_embedding", inputs=size(vision, "num_channels", default=3) * patch**2, bias=True,
@@ -144,7 +146,10 @@ def siglip(vision: Fields, module: str) -> Trunk:
 
 
 def siglip_layers(vision: Fields, module: str, *, rope: bool = False) -> tuple[Section, Section]:
-    """Layers and the norm behind them. rope: rotary positions"""
+    """Layers and the norm after them.
+
+    rope: whether positions are rotary
+    """
     width = size(vision, "hidden_size")
     mlp = Mlp(intermediate=size(vision, "intermediate_size"), gated=False, bias=True, names=MLP)
     layer = layer_of(attention_of(vision, rope=rope), mlp, ("layer_norm1", "layer_norm2"))
@@ -156,7 +161,7 @@ def siglip_layers(vision: Fields, module: str, *, rope: bool = False) -> tuple[S
 
 
 def pooling_head(vision: Fields, width: int, module: str) -> Section:
-    """SigLIP's attention of one learned query over all rows, which retrieval uses and no language model."""
+    """SigLIP's attention of one learned query over all rows, used in retrieval but not by language models."""
     inner = size(vision, "intermediate_size")
     linears = (
         Projection(name="head.attention.out_proj", n=width, k=width, bias=True),
@@ -174,7 +179,7 @@ def pooling_head(vision: Fields, width: int, module: str) -> Section:
 
 
 def pixtral(vision: Fields, module: str) -> Trunk:
-    """Pixtral (arXiv 2410.07073): RMSNorm, gated MLPs, rotary positions of two dimensions, no biases."""
+    """Pixtral (arXiv 2410.07073): RMSNorm, gated MLPs, 2-D rotary positions, no biases."""
     width, patch = size(vision, "hidden_size"), patch_side(vision)
     embed = PatchEmbedding(
         module="patch_conv", inputs=size(vision, "num_channels", default=3) * patch**2, norm=NormLayer(name="ln_pre")
@@ -198,13 +203,13 @@ def pixtral(vision: Fields, module: str) -> Trunk:
 
 
 def _head_dim(vision: Fields, width: int) -> int:
-    """transformers takes the width over the heads, whatever `head_dim` says."""
+    """The width divided by the heads; transformers ignores `head_dim`."""
     vision.raw("head_dim")
     return max(width // size(vision, "num_attention_heads"), 1)
 
 
 def idefics(vision: Fields, module: str) -> Trunk:
-    """SigLIP without its pooling head, as Idefics 2 and 3 have it."""
+    """SigLIP without its pooling head, as in Idefics 2 and 3."""
     return siglip(vision.child({**vision.data, "vision_use_head": False}, vision.path, lenient=True), module)
 
 
@@ -220,8 +225,8 @@ TRUNKS: dict[str, Callable[[Fields, str], Trunk]] = {
 
 
 def trunk_of(vision: Fields, module: str) -> Trunk:
-    """The trunk of a vision config, whose `model_type` may be any of those known here."""
+    """The trunk of a vision config, by its `model_type` (one of TRUNKS)."""
     kind = vision.text("model_type", choices=TRUNKS)
-    # of the contrastive model that the trunk was trained in, of processors, and what follows from the sizes
+    # keys of the contrastive model, of processors, and of values that follow from the sizes
     unused(vision, "projection_dim", "vocab_size", "num_image_tokens", "num_positions", "max_image_size", "size")
     return TRUNKS.get(kind, clip)(vision, module)

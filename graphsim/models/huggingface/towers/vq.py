@@ -1,4 +1,4 @@
-"""Weights of a VQ model (VQGAN, arXiv 2012.09841), with which a language model draws."""
+"""Number of weights of a VQ model (VQGAN, arXiv 2012.09841), by which a language model generates images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from graphsim.models.huggingface.common import MOST, size
 
 
 def vq_model(vq: Fields) -> int:
-    """Encoder, codes and decoder (transformers 5.24, `modeling_janus.py`, JanusVQVAE)."""
+    """Weights of encoder, codes and decoder (transformers 5.24, `modeling_janus.py`, JanusVQVAE)."""
     base, latent, embed = size(vq, "base_channels"), size(vq, "latent_channels"), size(vq, "embed_dim")
     times = vq.sequence("channel_multiplier") or (1, 1, 2, 2, 4)
     if not all(type(n) is int and 0 < n < MOST for n in times):
@@ -28,7 +28,7 @@ def vq_model(vq: Fields) -> int:
 
 
 def _levels(widths: list[int], blocks: int, deepest: int = -1) -> int:
-    """Residual blocks from each width to the next, with attention behind each at the deepest level."""
+    """Weights of residual blocks from each width to the next, with attention after each at the deepest level."""
     found = 0
     for before, width in zip(widths, widths[1:], strict=False):
         found += _block(before, width) + (blocks - 1) * _block(width, width)

@@ -1,4 +1,4 @@
-"""What a reader of towers is given: the whole config, its nested ones with transformers' defaults, the text part."""
+"""The input of tower readers: the whole config, nested ones with transformers' defaults, the language model."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from graphsim.models.layers.ends import Head
 class Parts:
     """One multimodal config.
 
-    fields: of the whole config; language: the model read from its text part
-    notes: grows by what was assumed
+    fields: fields of the whole config
+    language: the model read from its text part
+    notes: notes on assumed values, extended while reading
     """
 
     fields: Fields
@@ -31,9 +32,9 @@ class Parts:
         return self.language.hidden_size
 
     def nested(self, key: str, kind: str, path: str = "") -> Fields:
-        """The fields of a nested config, with what transformers assumes where it leaves them out.
+        """The fields of a nested config, with transformers' defaults for missing ones.
 
-        kind: its `model_type`, where it names none
+        kind: its `model_type` if it states none
         """
         data = self.fields.raw(key)
         if not isinstance(data, Mapping):
@@ -42,7 +43,7 @@ class Parts:
         return self.completed(data, path or self.fields.name(key), kind)
 
     def completed(self, data: Mapping[str, Any], path: str, kind: str) -> Fields:
-        """The fields of any mapping, completed likewise."""
+        """The fields of any mapping, completed in the same way."""
         named = data.get("model_type")
         whole, note = nested_defaults(named if isinstance(named, str) else kind, kind, data)
         if note:
@@ -54,11 +55,12 @@ class Parts:
 class Whole:
     """How a multimodal `model_type` is read.
 
-    encoders: its towers from its parts
-    prefix: module path of the language model; bare: without its output head, as transformers' AutoModel makes it
-    either_ties: embeddings are tied where the text config says so too, not only where the whole config does
-    adapts_head: PEFT's all-linear reaches the output head, which the whole does not name as its own
-    alone: classes of `architectures` that are the language model without its towers
+    encoders: returns its towers, given its parts
+    prefix: module path of the language model
+    bare: whether this is without its output head, as in AutoModel
+    either_ties: whether embeddings are also tied if only the text config states it
+    adapts_head: whether PEFT's all-linear includes the output head, as the whole model does not declare it
+    alone: classes in `architectures` of the language model without its towers
     """
 
     encoders: Callable[[Parts], tuple[Encoder, ...]]
@@ -70,7 +72,7 @@ class Whole:
 
 
 def placed(config: ModelConfig, whole: Whole) -> ModelConfig:
-    """The language model with the module paths that it has within the whole."""
+    """The language model with its module paths within the whole model."""
     base = config.layer_prefix.split(".", 1)[0] + "."
     if whole.adapts_head and isinstance(config.head, Head):
         config = replace(config, head=replace(config.head, linear=True))
@@ -96,4 +98,4 @@ def placed(config: ModelConfig, whole: Whole) -> ModelConfig:
 
 
 _PATHS = ("module", "position_module", "projection", "name", "prefix")
-"""Fields of stem and head that hold module paths."""
+"""Fields of the stem and the head that hold module paths."""
