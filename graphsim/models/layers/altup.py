@@ -27,7 +27,7 @@ class AltUpBlock(Layer):
     own: int
 
     def build(self, scope: Scope, x: str) -> str:
-        """predict -> attention beside the low-rank residual -> MLP -> correct -> add the layer's own input."""
+        """predict -> attention parallel to the low-rank residual -> MLP -> correct -> add the layer's own input."""
         tokens, n, elems = scope.tokens, self.streams, scope.tokens * scope.hidden
         first = scope.add("altup.split", self._split(scope), [x])
         weights = scope.linear(_altup("prediction_coefs", n * n, n), self._routed(scope, Value(first, ("0",))))
@@ -54,9 +54,9 @@ class AltUpBlock(Layer):
         return SplitStreams(tokens=scope.tokens, streams=self.streams, width=scope.hidden, names=names)
 
     def _routed(self, scope: Scope, value: str | Value, *, again: bool = False) -> str:
-        """What weighs the streams: a norm, a projection to one number for each, a tanh.
+        """Weights of the streams: a norm, a projection to one number for each, a tanh.
 
-        again: with the weights of the first time, which count once
+        again: reuses the weights of the first time, which count once
         """
         kind = "rms_no_weight" if again else "rms"
         normed = NormLayer(name="altup.router_norm", kind=kind).build(scope, value)
@@ -80,7 +80,7 @@ def _altup(name: str, n: int, k: Num) -> Projection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpreadAltUp(Layer):
-    """The embedding, and a projection of it for each further stream, as long as the embedding."""
+    """The embedding, and a projection of it for each further stream, scaled to the embedding's length."""
 
     streams: int
 

@@ -1,4 +1,4 @@
-"""What stands behind the last layer of a model that generates nothing: a classifier's scores, or the states alone."""
+"""The end of a model without generation: a classifier's scores, or the hidden states."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Score:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer(Layer):
-    """Final norm, the rows that are asked for, and linear layers with an activation between them.
+    """Final norm, the needed rows, and linear layers with an activation between them.
 
     scores: none of an embedding model, whose answer is the state of the last token
     pooler: module of a linear of the first token alone, as BERT and its kin have, which PEFT's all-linear reaches
-    first: the answer is of the first token, as behind a pooler, instead of the last
+    first: the answer is that of the first token, as after a pooler, instead of the last one
     per_token: every token has its answer (token classification, extractive question answering)
     projection: of every state to `width` before all of it (OPT-350M's, part of its class without a head)
     """
@@ -43,7 +43,7 @@ class Answer(Layer):
     tied: bool = False
 
     def build(self, scope: Scope, x: str) -> str:
-        """Residual stream -> one answer a sequence, or a token."""
+        """Residual stream -> one answer per sequence or token."""
         out = self.norm.build(scope, x) if self.norm else x
         if self.pooler or self.first:
             out = scope.add("first_tokens", TakeRows(rows=scope.phase.sequences, width=scope.hidden), [out])

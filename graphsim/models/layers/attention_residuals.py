@@ -1,4 +1,4 @@
-"""Blocks whose parts read a mixture of what earlier blocks of layers left (Kimi K3; AttnRes, arXiv 2603.15031).
+"""Blocks whose parts read a mixture of the results of earlier blocks of layers (Kimi K3; AttnRes, arXiv 2603.15031).
 
 vLLM 0.33, `models/kimi_k3/nvidia/model.py`, `KimiDecoderLayer`.
 """
@@ -14,7 +14,7 @@ from graphsim.ops import AddToSum, MixSums, StartSums
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DepthBlock(Layer):
-    """Attention, then MLP; blocks: whose sums lie before this layer; opens: whether it is the first of a block.
+    """Attention, then MLP; blocks: number of block sums before this layer; opens: whether it is the first of a block.
 
     slots: values that the residual has in all, a sum for each block and the running one
     """
@@ -48,7 +48,7 @@ class OpenSums(Layer):
     slots: int
 
     def build(self, scope: Scope, x: str) -> str:
-        """Nothing moves."""
+        """No data is moved."""
         start = StartSums(tokens=scope.tokens, slots=self.slots, width=scope.hidden)
         return scope.add("open_sums", start, [x])
 

@@ -1,4 +1,4 @@
-"""The ends of BERT and its kin: a sum of tables in front, a dense layer and a norm before the vocabulary behind."""
+"""The ends of BERT and similar models: a sum of tables as the stem; a dense layer and a norm before the vocabulary."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A table beside that of the tokens: `entries` rows, as wide as theirs if `width` is 0.
+    """A table in addition to that of the tokens: `entries` rows, as wide as theirs if `width` is 0.
 
     idle: it exists but is never used
     """
@@ -29,7 +29,7 @@ class Table:
 class SumStem(Stem):
     """Tokens, positions and further tables are summed and normed; a projection leads from their width to the model's.
 
-    beside: tables that are laid beside the tokens' and mapped by the linear `mapped` before the sum (RoCBert)
+    beside: tables that are concatenated with the tokens' and mapped by the linear `mapped` before the sum (RoCBert)
     """
 
     tables: tuple[Table, ...] = ()
@@ -73,8 +73,9 @@ class TransformHead(Head):
     """A dense layer, a nonlinearity and a norm on the positions that need logits, then the vocabulary with a bias.
 
     transform, transform_norm: modules of the dense layer and the norm, "" where there are none
-    transform_bias: whether the dense layer has one; transform_kind: of the norm
-    spare: modules of weights for each entry that the class keeps beside these, and does not use
+    transform_bias: whether the dense layer has one
+    transform_kind: of the norm
+    spare: modules of weights per entry that the class has but does not use
     pooler: module of a linear of the first position that it does not use either
     body_pooler: of that linear in the class without a head, which uses it
     """
@@ -97,7 +98,7 @@ class TransformHead(Head):
         return scope.add("sample", Sample(rows=rows, vocab=self.vocab_size, penalties=self.penalties), [out])
 
     def logits(self, scope: Scope, x: str, rows: Num) -> str:
-        """As many normed rows -> logits."""
+        """Normed rows -> logits."""
         out, width = x, self.width or scope.hidden
         if self.transform:
             out = self._transformed(scope, out, rows, width)
@@ -131,9 +132,9 @@ class TransformHead(Head):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskedHead(Answer):
-    """Logits of every token, and nothing is chosen from them: what masked tokens were (arXiv 1810.04805).
+    """Logits of every token, without sampling: predictions of masked tokens (arXiv 1810.04805).
 
-    head: its layers; whether it is tied says `tied` here, the answer's own
+    head: its layers; `tied` here overrides the head's own
     """
 
     head: TransformHead
@@ -146,10 +147,11 @@ class MaskedHead(Answer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderEnd(Layer):
-    """Behind an encoder's last layer: a norm, a linear of the first position, whose result is unused, one to the
+    """After an encoder's last layer: a norm, a linear of the first position, whose result is unused, one to the
     decoder.
 
-    pooler, projection: modules of the linears, "" where there are none; width: of what the projection yields
+    pooler, projection: modules of the linears, "" where there are none
+    width: of what the projection yields
     """
 
     norm: NormLayer | None = None
@@ -158,7 +160,7 @@ class EncoderEnd(Layer):
     width: int = 0
 
     def build(self, scope: Scope, x: str) -> str:
-        """The encoder's rows as the decoder reads them, and what its class computes beside them."""
+        """The encoder's rows as the decoder reads them, and unused results of its class."""
         rows = self.norm.build(scope, x) if self.norm else x
         out, width = rows, scope.hidden
         if self.projection:

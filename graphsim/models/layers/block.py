@@ -1,4 +1,4 @@
-"""How the parts of a layer depend on the residual stream: in sequence, in parallel, with norms before or behind."""
+"""How the parts of a layer depend on the residual stream: in sequence, in parallel, with norms before or after."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from graphsim.ops import Add
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Branch:
-    """One mixer with norms of its own before and behind it."""
+    """One mixer with norms of its own before and after it."""
 
     layer: Layer
     norm: NormLayer | None = None
@@ -48,18 +48,18 @@ class Residual:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unused:
-    """A part that the class instantiates and never runs: its weights are in memory, no row passes them."""
+    """A part that the class instantiates but never runs: its weights are in memory, without any rows."""
 
     part: Residual | NormLayer
 
     def build(self, scope: Scope, x: str) -> str:
-        """The part on no rows; the value goes on as it came."""
+        """The part on no rows; the value is passed on unchanged."""
         self.part.build(replace(scope, phase=IDLE), x)
         return x
 
 
 Part = Residual | NormLayer | Unused
-"""What a layer consists of: sums on the residual stream, norms of the stream itself, weights that do nothing."""
+"""A part of a layer: a sum on the residual stream, a norm of the stream itself, or unused weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class Block(Layer):
     parts: tuple[Part, ...]
 
     def build(self, scope: Scope, x: str) -> str:
-        """Each part reads what the one before it leaves."""
+        """Each part reads the previous one's result."""
         for part in self.parts:
             x = part.build(scope, x)
         return x

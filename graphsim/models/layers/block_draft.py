@@ -1,7 +1,7 @@
 """Drafts of a whole block at once (DFlash, arXiv 2602.06036): masked tokens that see the target's states.
 
-A step takes in the target's states of the tokens that are new, projects them to keys and values of every layer, and
-runs a block of masked tokens behind them once; within the block every token sees every other.
+A step reads the target's states of the new tokens, projects them to keys and values of every layer, and
+runs a block of masked tokens after them once; within the block every token sees every other.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drafting:
-    """What a model of blocks reads beside its own tokens, and how many of these it drafts in a step."""
+    """The target states that a block draft reads, and the number of tokens it drafts per step."""
 
     block: int
     features: FusedFeatures
 
     def read(self, scope: Scope) -> Source:
-        """The target's states of the tokens that a step takes in, ready for every layer."""
+        """The target's states of a step's new tokens, prepared for every layer."""
         return Source(node=self.features.build(scope), elems=scope.tokens * scope.hidden)
 
 
@@ -80,7 +80,7 @@ class BlockAttention(SelfAttention):
         return replace(SelfAttention._projection(self, scope, tag, name, width, units), pack="")
 
     def _turned(self, scope: Scope, x: str, module: str, rows: Num, heads: int) -> str:
-        """Each head normalised, then turned by its position."""
+        """Each head normalised, then rotated by its position."""
         per_head = Norm(
             rows=rows * heads, width=self.head_dim, local=True, units=heads, module=f"{scope.prefix}{module}"
         )
@@ -88,7 +88,7 @@ class BlockAttention(SelfAttention):
         return scope.add("rope", Rope(tokens=rows, heads=heads, kv_heads=0, head_dim=self.head_dim), [out])
 
     def _attended(self, scope: Scope, q: str, k: str, v: str, rows: Num) -> str:
-        """Cache and attention. What is drafted leaves the cache with the next step."""
+        """Cache and attention. Drafted tokens leave the cache with the next step."""
         segments = scope.phase.segments
         cache = KvCache(
             new_tokens=rows,

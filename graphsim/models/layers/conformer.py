@@ -1,4 +1,4 @@
-"""Conformer (arXiv 2005.08100): layers of sound whose attention stands between two half MLPs and a convolution."""
+"""Conformer (arXiv 2005.08100): audio layers with attention between two half MLPs and a convolution."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from graphsim.ops import Activation, Conv2d, DepthwiseConv, Norm, Patches
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvNames:
-    """Modules of the convolution. `point`: of a second GEMM behind it, "" where there is none; `norm`: likewise."""
+    """Modules of the convolution. `point`: of a second GEMM after it, "" where there is none; `norm`: likewise."""
 
     up: str
     down: str
@@ -23,7 +23,8 @@ class ConvNames:
 class ConvolutionModule(Layer):
     """A GEMM to twice `inner`, a gate, `taps` taps over each channel, an activation, a GEMM back.
 
-    learned: whether both halves of the gate have a learned vector; times: channels of the taps for each of the gate's
+    learned: whether both halves of the gate have a learned vector
+    times: channels of the taps for each of the gate's
     bias: of the taps
     """
 
@@ -62,7 +63,7 @@ def _point(name: str, n: int, k: object) -> Projection:
 class SubsamplingStem(Layer):
     """Frames of `bands` bands, halved `times` times in both directions by convolutions of 3 x 3 taps, then a GEMM.
 
-    channels: of the convolutions, of which all but the first are depthwise with a GEMM behind
+    channels: of the convolutions, of which all but the first are depthwise and followed by a GEMM
     """
 
     bands: int
@@ -72,7 +73,7 @@ class SubsamplingStem(Layer):
     conv: str = "conv"
 
     def build(self, scope: Scope, x: str = "") -> str:
-        """Sound is filled up to whole rows."""
+        """Sound is padded to whole rows."""
         rows, channels, bands = scope.tokens * 2.0**self.times, self.channels, self.bands
         x = scope.add("mel", Patches(rows=rows, width=bands), [])
         for i in range(self.times):

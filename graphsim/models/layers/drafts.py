@@ -1,8 +1,7 @@
-"""Drafts that read the hidden states of a target model beside its tokens: EAGLE 1 to 3, multi-token prediction.
+"""Drafts that read the hidden states of a target model in addition to its tokens: EAGLE 1 to 3, multi-token prediction.
 
 EAGLE: arXiv 2401.15077; EAGLE-3: arXiv 2503.01840; multi-token prediction: DeepSeek-V3, arXiv 2412.19437, section 2.2.
-The target's embedding and, in most, its output head serve the draft too: they are looked up and multiplied with, and
-count as none of the draft's own weights.
+Most drafts use the target's embedding and output head: these run in the draft's steps but do not count as its weights.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ from graphsim.units import Num
 
 
 def target_states(scope: Scope, width: Num) -> str:
-    """The values that the target leaves of each token; they are in memory already."""
+    """The target's states of each token, which are already in memory."""
     return scope.add("target_states", Input(elems=scope.tokens * width), [])
 
 
 def target_embedding(scope: Scope, vocab_size: int, module: str) -> str:
-    """Tokens in the target's own table."""
+    """A look-up of the tokens in the target's embedding."""
     table = Embedding(tokens=scope.tokens, entries=vocab_size, width=scope.hidden, shared=True, module=module)
     return scope.add("embed_tokens", table, [])
 
 
 def side_by_side(scope: Scope, left: str, right: str) -> str:
-    """Two values of the hidden size as rows of twice the width."""
+    """Two values of the hidden size, concatenated to rows of twice the width."""
     return scope.add("concatenate", Concatenate(elems=2.0 * scope.tokens * scope.hidden), [left, right])
 
 
@@ -41,7 +40,7 @@ class FusedFeatures(Layer):
     features: how many states; 1 = the values are taken as they are, without a projection
     width: of one of them
     joint_norm, each_norm: module of a norm of all of them at once, path of the norms of each
-    after: a norm behind the projection
+    after: a norm after the projection
     """
 
     features: int
@@ -66,7 +65,7 @@ class FusedFeatures(Layer):
 
 
 def _normed_apart(scope: Scope, x: str, path: str, count: int, width: int) -> str:
-    """Each of `count` slices of the rows behind a norm of its own."""
+    """Each of `count` slices of the rows, normalised separately."""
     norm = Norm(rows=scope.tokens * count, width=width, vectors=count, module=f"{scope.prefix}{path}")
     return scope.add(path, norm, [x])
 
@@ -85,9 +84,9 @@ class FeatureStem(Stem):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstDraftLayer(Layer):
-    """EAGLE-3's first layer: attention reads the token and the target's state side by side, each behind a norm.
+    """EAGLE-3's first layer: attention reads the token and the target's state side by side, each after a norm.
 
-    The target's state is the residual, before its norm or behind it, which costs the same (vLLM 0.11,
+    The target's state is the residual, before its norm or after it, which costs the same (vLLM 0.11,
     `models/llama_eagle3.py`, LlamaDecoderLayer; SGLang 0.5, `models/llama_eagle3.py`).
     """
 
@@ -112,7 +111,8 @@ class FirstDraftLayer(Layer):
 class JoiningStem(Stem):
     """A token and the target's last state of the one before it, side by side, projected to the hidden size.
 
-    bias: of the projection; token_norm, state_norm: modules of norms before it, where there are some
+    bias: of the projection
+    token_norm, state_norm: modules of norms before it, where there are some
     """
 
     projection: str = "fc"
@@ -133,7 +133,7 @@ class JoiningStem(Stem):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetHead(Head):
-    """The target's output head, which is none of the draft's weights on any stage of a pipeline."""
+    """The target's output head, which never counts as the draft's weights."""
 
     def build(self, scope: Scope, x: str) -> str:
         """Residual stream -> logits -> token ids."""

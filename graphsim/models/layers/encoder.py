@@ -1,4 +1,4 @@
-"""Towers: encoders of images and sound beside a language model, built of layers like any other part.
+"""Towers: encoders of images and sound for a language model, built of layers like any other part.
 
 A request's media are cut to pieces (an image, a tile of it, a clip of sound), each a sequence of the tower: every
 layer's rows are those of a piece, merged, pooled or answered by learned queries on the way to the language model.
@@ -22,7 +22,7 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pieces:
-    """What a tower gets of one request: `count` pieces of `height` x `width` rows each (patches; frames, height 1)."""
+    """A tower's input from one request: `count` pieces of `height` x `width` rows each (patches; frames, height 1)."""
 
     count: float
     height: float
@@ -35,13 +35,13 @@ class Pieces:
 
 
 class Cut(ABC):
-    """How a request's media become pieces, by the rule of the model's own processor. Subclasses are frozen."""
+    """How a request's media become pieces, by the rules of the model's processor. Subclasses are frozen."""
 
     __slots__ = ()
 
     @abstractmethod
     def pieces(self, media: Media) -> Pieces:
-        """The pieces of one request; a count of 0 where it brings nothing for this tower."""
+        """The pieces of one request; a count of 0 if it has no media for this tower."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class Rows:
     """Rows of a piece that a section of a tower works on.
 
     shared: patches that one of them is made of
-    further: learned rows beside them (class and register tokens)
+    further: learned rows in addition to them (class and register tokens)
     fixed: of a piece whatever its size (learned queries), 0: as many as the patches say
     """
 
@@ -64,7 +64,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Grid(Segment):
-    """Pieces alike, seen as sequences; `height` x `width` is the grid of patches that their rows lie on."""
+    """Equal pieces as sequences; `height` x `width` is their grid of patches."""
 
     height: float = 1.0
     width: float = 1.0
@@ -74,9 +74,11 @@ class Grid(Segment):
 class Section:
     """Layers of a tower that work on identical rows.
 
-    hidden: width of these rows; prefix: as of a model's layers, with `{}` where there is an index; first: of the layers
+    hidden: width of these rows
+    prefix: as of a model's layers, with `{}` where there is an index
+    first: of the layers
     beside: fed from the section before it, its result is taken by the language model itself
-    idle: weights that transformers has and no image passes on its way to the language model
+    idle: weights of the transformers class that are not used for the language model
     """
 
     layers: tuple[Layer, ...]
@@ -100,9 +102,10 @@ class Section:
 class Encoder:
     """A tower from a request's media to rows among the language model's tokens.
 
-    name: put before its nodes' names; cut: media to pieces
+    name: prefix of its nodes' names
+    cut: media to pieces
     deeper: sections `beside` whose results are added to hidden states of the language model's first layers
-    fed: whether its rows stand among the prompt's tokens
+    fed: whether its rows are among the prompt's tokens
     seen: whether cross-attention reads its rows instead, in every later step too
     """
 
@@ -114,13 +117,13 @@ class Encoder:
 
     @property
     def deeper(self) -> int:
-        """How many sections hand their rows to layers of the language model."""
+        """Number of sections whose rows go to layers of the language model."""
         return sum(section.beside for section in self.sections)
 
     def build(self, scope: Scope) -> list[str]:
         """The tower of a step of the language model; the values that the model takes.
 
-        Nothing where the step leaves towers out, or brings media and none for this one.
+        None if the step leaves towers out, or has media but none for this one.
         """
         found = self._pieces(scope.phase)
         running = any(segment.media.is_any for segment, _ in found if segment.media)
@@ -140,11 +143,11 @@ class Encoder:
         return [x, *values]
 
     def prompt_rows(self, phase: Phase) -> Num:
-        """Rows that the tower hands to the language model, of all sequences of a step."""
+        """Rows that the tower passes to the language model, of all sequences of a step."""
         return sum((segment.sequences * self._of_pieces(pieces) for segment, pieces in self._pieces(phase)), start=0.0)
 
     def prompt_tokens(self, media: Media) -> float:
-        """Tokens of a prompt that a request's media stand for, except for separators."""
+        """Tokens of a prompt that represent a request's media, without separators."""
         return self._of_pieces(self.cut.pieces(media))
 
     def seen_rows(self, media: Media) -> float:

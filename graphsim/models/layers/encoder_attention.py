@@ -20,7 +20,7 @@ class EncoderAttention(SelfAttention):
     """Projections, rotary positions where there are any, attention in both directions, output projection.
 
     side: of a square window on the grid of patches, 0: all rows of a piece (Qwen2.5-VL, arXiv 2502.13923, section 2.1)
-    padded: whether windows at the border are filled up, so that all are as large (SAM, arXiv 2304.02643)
+    padded: whether windows at the border are padded to full size (SAM, arXiv 2304.02643)
     """
 
     rope: bool = False

@@ -1,4 +1,4 @@
-"""What stands before the first layer and behind the last: embeddings, final norm, output head."""
+"""The ends of a model: embeddings, final norm, output head."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from graphsim.models.layers.norm import NormLayer
 from graphsim.ops import Activation, Add, Embedding, Gemm, Sample, Sharding, TakeRows
 
 TIED = "the output head is the embedding"
-"""How a note on a head begins that a checkpoint may hold weights for all the same."""
+"""How the note begins on a tied head for which a checkpoint may still hold weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +19,7 @@ class Stem(Layer):
 
     width: of the embedding, the hidden size if 0
     shared: the table belongs to another stem
-    spread: behind all of it, to the streams of the residual where there are several
+    spread: after all of it, to the streams of the residual where there are several
     """
 
     vocab_size: int
@@ -68,16 +68,17 @@ class Stem(Layer):
 class Head(Layer):
     """Final norm, projection to the vocabulary on the positions that need logits, sampling.
 
-    tied: the weights are the token embedding's; own_if_stored: unless a checkpoint holds others
+    tied: the weights are the token embedding's
+    own_if_stored: unless a checkpoint holds others
     soft_cap: logits pass a scaled tanh (Gemma 2, arXiv 2408.00118, section 2)
-    penalties: the makers' generation settings punish repetition, which engines apply to all logits
+    penalties: the published generation settings penalise repetition, which engines apply to all logits
     width: the values are projected to it first (the embedding's width, where that is not the hidden size)
     linear: PEFT's all-linear reaches it, as where a class does not name it as its output embedding
     join: before all of it, from the streams of the residual where there are several
     """
 
     generates: ClassVar[bool] = True
-    """Whether it chooses tokens."""
+    """Whether it generates tokens."""
 
     vocab_size: int
     tied: bool = False

@@ -1,4 +1,4 @@
-"""A gated convolution over the grid that a tower's rows lie on, as LFM3-VL has in place of attention."""
+"""A gated convolution over the grid of a tower's rows, which LFM3-VL uses instead of attention."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hyper-connections: a residual of several streams that each part collapses, and expands again by its result.
+"""Hyper-connections: a residual of several streams that each part collapses and then expands with its result.
 
 arXiv 2409.19606; constrained to a manifold: arXiv 2512.24880, as DeepSeek-V4 has them.
 """
@@ -26,7 +26,7 @@ class HyperConnection:
 class HyperBlock(Layer):
     """Parts in order on a residual of `streams` streams; iterations: of Sinkhorn's normalisation.
 
-    mixed: whether the streams are mixed among each other behind each part
+    mixed: whether the streams are mixed among each other after each part
     """
 
     parts: tuple[HyperConnection, ...]

@@ -1,4 +1,4 @@
-"""Weights that a class of transformers has and nothing passes when the model is served."""
+"""Weights of a transformers class that serving does not use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from graphsim.ops import Embedding, Join
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """A table of `entries`, or as many values of any shape where `width` is 1. name: of the module or parameter"""
+    """A table of `entries`, or as many values of any shape where `width` is 1.
+
+    name: of the module or parameter
+    """
 
     name: str
     entries: int
@@ -25,7 +28,7 @@ class Idle(Layer):
     kept: tuple[Kept, ...] = ()
 
     def build(self, scope: Scope, x: str) -> str:
-        """The weights, beside the value `x`."""
+        """The weights, next to the unchanged value `x`."""
         held = [scope.linear(linear, x, m=0.0) for linear in self.linears]
         for kept in self.kept:
             path = f"{scope.prefix}{kept.name}"

@@ -1,4 +1,4 @@
-"""A single linear layer in place of a whole part of a block, and a bias of a part as a whole."""
+"""A single linear layer as a part of a block, and a bias on the result of a part."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class LinearLayer(Layer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BiasedLayer(Layer):
-    """A layer whose result a learned vector is added to, which is no linear's own bias; `name` is for its node."""
+    """A layer whose result gets a learned vector added, which is not a linear's own bias; `name` is for its node."""
 
     layer: Layer
     name: str

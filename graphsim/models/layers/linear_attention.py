@@ -67,7 +67,7 @@ class GatedDeltaNet(Layer):
         return scope.linear(_row(f"{self.module}.{self.out}", scope.hidden, values), out)
 
     def _project(self, scope: Scope, x: str, keys: int, values: int) -> tuple[list[Value], Value, list[Value]]:
-        """What is convolved, the gate, and what decay and learning rate are made of."""
+        """The inputs of the convolution, the gate, and the inputs of decay and learning rate."""
         name, wide = self.module, 2 * keys + values
         if self.separate:
             qkv = scope.linear(_column(f"{name}.in_proj_qkv", wide, scope.hidden), x)
@@ -101,8 +101,8 @@ class SplitDeltaNet(GatedDeltaNet):
 class LightningAttention(Layer):
     """Linear attention with fixed decay (arXiv 2401.04658), as MiniMax-Text-01 has it.
 
-    Its kernels were not measured: they are priced as Mamba-2's, which hand a decaying state from chunk to chunk as
-    well, with nothing to invert.
+    Its kernels were not measured: they are priced as Mamba-2's, which also pass a decaying state from chunk to chunk,
+    without an inversion.
     """
 
     heads: int

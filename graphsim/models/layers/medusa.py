@@ -13,7 +13,7 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateStem(Stem):
-    """The target's states, as they are."""
+    """The unchanged target states."""
 
     def build(self, scope: Scope, x: str = "") -> str:
         """They are in memory already."""
@@ -21,7 +21,7 @@ class StateStem(Stem):
 
 
 def last_states(scope: Scope, x: str) -> str:
-    """The states of the positions that tokens are drafted behind."""
+    """The states of the positions after which tokens are drafted."""
     if scope.phase.all_logits:
         return x
     return scope.add("last_tokens", TakeRows(rows=scope.phase.logit_rows, width=scope.hidden), [x])
@@ -31,7 +31,8 @@ def last_states(scope: Scope, x: str) -> str:
 class MedusaHeads(Head):
     """Medusa (arXiv 2401.10774, section 2.1): `heads` times residual layers and an output head, all on one state.
 
-    deep: residual layers of each head; fc_bias: of these
+    deep: residual layers of each head
+    fc_bias: of these
     one_head: all share one output head (vLLM 0.11, `models/medusa.py`, original_lm_head)
     """
 
@@ -64,9 +65,10 @@ class MedusaHeads(Head):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeculatorHeads(Head):
-    """An MLP speculator (arXiv 2404.19124, section 2): `stages` one behind the other, each reads the token before it.
+    """An MLP speculator (arXiv 2404.19124, section 2): `stages` one after another, each reads the token before it.
 
-    inner: width of its states; one_stage: all stages have the same weights except for the first projection
+    inner: width of its states
+    one_stage: all stages have the same weights except for the first projection
     scaled: the target's state is normalised first (vLLM 0.6, `models/mlp_speculator.py`)
     """
 

@@ -25,7 +25,7 @@ class Mlp(Layer):
 
     learned: weights of the activation itself (xIELU has two)
     linear: PEFT's all-linear reaches its projections
-    norm: module of a norm behind the activation, if there is one
+    norm: module of a norm after the activation, if there is one
     """
 
     intermediate: int

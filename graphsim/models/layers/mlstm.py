@@ -61,7 +61,7 @@ class MatrixMemory(Layer):
         return scope.linear(down, out)
 
     def _project(self, scope: Scope, x: str) -> tuple[list[Value], Value]:
-        """What the memory reads, and the output gate."""
+        """The inputs of the memory, and the output gate."""
         widths = {"q": self.key_width, "k": self.key_width, "v": self.value_width, "gate": self.value_width}
         if self.fused:
             both = self._column(scope, "qkv_opreact", x, widths, self.bias)

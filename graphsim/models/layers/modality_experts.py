@@ -1,4 +1,4 @@
-"""Experts of their own for each modality (ERNIE 4.5 VL): tokens of text choose among one set, tokens of images another.
+"""Separate experts for each modality (ERNIE 4.5 VL): text tokens choose among one set, image tokens among another.
 
 A step of text reaches the first set only; the other is in memory.
 """
@@ -16,14 +16,14 @@ from graphsim.ops import Add, Join
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModalityExperts(Layer):
-    """shared: an MLP that tokens of either kind pass."""
+    """shared: an MLP for tokens of either kind."""
 
     text: Moe
     idle: Moe
     shared: Mlp | None = None
 
     def build(self, scope: Scope, x: str) -> str:
-        """The set that lies idle on no rows, then the one for text, then the shared MLP."""
+        """The idle set on no rows, then the one for text, then the shared MLP."""
         elems = scope.tokens * scope.hidden
         idle = self.idle.build(replace(scope, phase=prefill(0.0, 1.0)), x)
         out = scope.add("modalities", Join(elems=elems), [self.text.build(scope, x), idle])

@@ -20,7 +20,8 @@ class MoeNames:
     """Module names below the layer.
 
     experts: what adapters call the weights of an expert that the stacks hold: gate, up, down
-    latent: the projections before and behind experts that work in a latent; latent_norm: of a norm before the
+    latent: the projections before and after experts that work in a latent
+    latent_norm: of a norm before the
         second one, "" for none
     """
 
@@ -40,10 +41,14 @@ class Moe(Layer):
     latent: width that the experts work in, between two projections that all of them share (LatentMoE, arXiv
         2601.18089); 0 = the hidden size
     latent_bias: of these projections
-    shared: an MLP that all tokens pass; shared_gate: weighted by a learned sigmoid
-    correction: a learned score per expert; router_bias, bias: of the router and of the experts
+    shared: an MLP that all tokens pass
+    shared_gate: weighted by a learned sigmoid
+    correction: a learned score per expert
+    router_bias, bias: of the router and of the experts
     router_norm: name of a norm in front of the router
-    router_extra: scores beside the experts', such as of shared ones; router_scale: one learned factor of all weights
+    router_extra: scores in addition to the experts', such as those of shared ones
+    router_scale: one learned factor of
+        all weights
     sum_bias: a learned vector is added to the sum of the experts' results
     skew: Zipf exponent of the experts' popularity, 0 = uniform
     adapt_experts, adapt_router: PEFT's all-linear reaches them
@@ -72,7 +77,7 @@ class Moe(Layer):
     names: MoeNames = MoeNames()
 
     def build(self, scope: Scope, x: str) -> str:
-        """Router, gather, experts, sum; shared experts beside them."""
+        """Router, gather, experts, sum; shared experts in parallel."""
         routing = self._route(scope, x)
         out = self._experts(scope, self._project(scope, 0, x), routing)
         out = self._project(scope, 1, out)

@@ -1,4 +1,4 @@
-"""Where a tower starts, and what changes the number of its rows."""
+"""The start of a tower, and layers that change the number of its rows."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ class PatchEmbedding(Layer):
     """Patches of `inputs` values, each projected by a convolution without overlap or a linear layer.
 
     linear: PEFT's all-linear reaches it; hidden: of the projection, the section's if 0
-    further: learned rows put beside the patches (class and register tokens), the parameter `further_name`
-    positions: entries of a table that is added; position_name: where it is a parameter, not a module
+    further: learned rows added to the patches (class and register tokens), the parameter `further_name`
+    positions: entries of a table that is added
+    position_name: where it is a parameter, not a module
     """
 
     module: str
@@ -63,7 +64,7 @@ class Positions(Layer):
     norm: NormLayer
 
     def build(self, scope: Scope, x: str) -> str:
-        """Rows -> rows that know where they are."""
+        """Rows -> rows with positions."""
         x = self.norm.build(scope, x)
         table = Embedding(
             tokens=scope.tokens, entries=self.entries, width=scope.hidden, whole=True,
@@ -75,7 +76,7 @@ class Positions(Layer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Take(Layer):
-    """Copies as many rows as the section has out of those that come, of its width."""
+    """Copies the section's number of rows out of the incoming ones."""
 
     def build(self, scope: Scope, x: str) -> str:
         """Rows -> fewer rows."""
@@ -84,7 +85,7 @@ class Take(Layer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pooling(Layer):
-    """Each row of the section is the mean of `shared` that come."""
+    """Each row of the section is the mean of `shared` incoming rows."""
 
     shared: int
 
@@ -98,7 +99,8 @@ class Pooling(Layer):
 class Weights(Layer):
     """Learned values that are used in place, `entries` of `width` (the section's if 0): tables, scales, separators.
 
-    names: of as many such tables; added: whether they are added to the rows, or multiply them
+    names: of as many such tables
+    added: whether they are added to the rows, or multiply them
     """
 
     names: tuple[str, ...]
@@ -123,9 +125,10 @@ class Weights(Layer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Convolution(Layer):
-    """A convolution of `side` x `side` taps over the grid that the rows lie on, to the section's channels.
+    """A convolution of `side` x `side` taps over the grid of rows, to the section's channels.
 
-    inputs: channels that come, the section's if 0; stride: rows that come for each row of the section
+    inputs: input channels, the section's if 0
+    stride: input rows per row of the section
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Per-layer embeddings of Gemma 3n and 4: every layer adds a gated projection of an input of its own."""
+"""Per-layer embeddings of Gemma 3n and 4: every layer adds a gated projection of its own additional input."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class PerLayerStem(Layer):
     The second is mixed with a projection of the first;
     `entries` rows of the second table; the table is read one row per token and never multiplied.
     prefix: of its modules' paths
-    spread: behind all of it, to the streams of the residual where there are several
+    spread: after all of it, to the streams of the residual where there are several
     """
 
     base: Stem
@@ -34,7 +34,7 @@ class PerLayerStem(Layer):
         return self.base.vocab_size
 
     def build(self, scope: Scope, x: str = "") -> str:
-        """Token ids -> values of the residual stream; the layers' own inputs are made beside it."""
+        """Token ids -> values of the residual stream; the layers' own inputs are computed as well."""
         out = self.base.build(scope)
         wide = self.layers * self.width
         module = f"{self.prefix}embed_tokens_per_layer"

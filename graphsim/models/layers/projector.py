@@ -11,7 +11,11 @@ from graphsim.ops import Activation, Part, Sharding
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Linear:
-    """A linear layer `n` wide. module: below the section's; matrix: a bare weight that no adapter reaches."""
+    """A linear layer `n` wide.
+
+    module: below the section's
+    matrix: a bare weight that no adapter reaches
+    """
 
     module: str
     n: int
@@ -23,8 +27,8 @@ class Linear:
 class Projector(Layer):
     """norm -> linear -> activation -> linear … -> norm, on rows of the section's width.
 
-    Of two layers a tensor-parallel group cuts the first over its outputs and the second over its inputs (vLLM 0.33,
-    `model_executor/models/llava.py`, LlavaMultiModalProjector); one alone is kept whole.
+    With two layers a tensor-parallel group shards the first over its outputs and the second over its inputs (vLLM 0.33,
+    `model_executor/models/llava.py`, LlavaMultiModalProjector); a single one is replicated.
     """
 
     linears: tuple[Linear, ...]
@@ -52,7 +56,8 @@ class Projector(Layer):
 class GatedProjector(Layer):
     """down(act(gate) * up) with gate and up in one weight, `inner` wide each, from the section's width to `out`.
 
-    gate: a weight of its own in place of half of `up`; linear: PEFT's all-linear reaches its projections
+    gate: a weight of its own in place of half of `up`
+    linear: PEFT's all-linear reaches its projections
     """
 
     up: str

@@ -17,7 +17,9 @@ from graphsim.ops import Add, Embedding
 class QFormer(Layer):
     """Post-norm layers: self-attention, in every `frequency`-th one attention to the image, a plain MLP.
 
-    queries: how many; width: of the image's rows, a class token among them; intermediate: of the MLPs
+    queries: how many
+    width: of the image's rows, a class token among them
+    intermediate: of the MLPs
     """
 
     queries: int

@@ -1,4 +1,4 @@
-"""Cuts of towers that were recorded at one size: every image or clip counts as one of that size."""
+"""Pieces of towers that were recorded at one size: every image or clip counts as one of that size."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from graphsim.models.media import Media
 class RecordedImages(Cut):
     """One piece of `rows` rows for each image, whatever its size.
 
-    pixels: of the recorded image where others have rows, and all that is done with them, in proportion; else 0
+    pixels: of the recorded image if rows and work scale in proportion to an image's pixels; else 0
     """
 
     rows: int
     pixels: int = 0
 
     def pieces(self, media: Media) -> Pieces:
-        """As many as there are images, or as the recorded one fits into them."""
+        """One per image, or as often as the recorded one fits into it."""
         each = media.height * media.width / self.pixels if self.pixels else 1.0
         return Pieces(count=media.images * each, height=1.0, width=float(self.rows))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedClips(Cut):
-    """Sound in clips of `seconds`, the last one filled up, each a piece of `rows` rows."""
+    """Sound in clips of `seconds`, the last one padded, each a piece of `rows` rows."""
 
     rows: int
     seconds: float
 
     def pieces(self, media: Media) -> Pieces:
-        """As many as hold all of the sound."""
+        """As many clips as cover the sound."""
         return Pieces(count=float(math.ceil(media.audio_s / self.seconds)), height=1.0, width=float(self.rows))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoPieces(Cut):
-    """Weights that nothing passes which a request brings."""
+    """For weights that no media of a request use."""
 
     def pieces(self, media: Media) -> Pieces:
         """No pieces, but one row, so that the weights can be built."""

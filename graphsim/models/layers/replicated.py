@@ -1,4 +1,4 @@
-"""A layer that a model has once more: the same operations with the weights of its first use."""
+"""A repeated use of a layer: the same operations with the weights of its first use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Replicated(Layer):
     layer: Layer
 
     def build(self, scope: Scope, x: str) -> str:
-        """The layer's operations, which own nothing."""
+        """The layer's operations, which own no weights."""
         before = set(scope.graph)
         result = self.layer.build(scope, x)
         for name in set(scope.graph) - before:

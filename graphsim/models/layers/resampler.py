@@ -17,10 +17,11 @@ from graphsim.units import Num
 class QueryAttention(Layer):
     """Queries from the section's rows, keys and values from the rows of the piece; output projection.
 
-    width: of the piece's rows, the section's if 0; beside: such rows beside its patches (a class token)
+    width: of the piece's rows, the section's if 0
+    beside: such rows in addition to its patches (a class token)
     joined: the queries' own rows are attended to as well
-    inner: keys, queries and values each pass a second, bare weight (torch's MultiheadAttention behind projections)
-    further: names of linear layers behind the first output projection
+    inner: keys, queries and values each pass a second, bare weight (torch's MultiheadAttention after projections)
+    further: names of linear layers after the first output projection
     """
 
     heads: int
@@ -85,7 +86,7 @@ class QueryAttention(Layer):
 
 
 def context_rows(scope: Scope, beside: int = 0) -> Num:
-    """Rows of all pieces, with as many beside the patches of each."""
+    """Rows of all pieces, including the given extra rows of each."""
     grids = [segment for segment in scope.phase.segments if isinstance(segment, Grid)]
     return sum((grid.sequences * (grid.height * grid.width + beside) for grid in grids), start=0.0)
 
@@ -129,7 +130,7 @@ class Perceiver(Layer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryProjector(Layer):
-    """Learned queries that attend once to the piece's rows, behind norms of both; a norm (Aria, arXiv 2410.05993)."""
+    """Learned queries that attend once to the piece's rows, after norms of both; a norm (Aria, arXiv 2410.05993)."""
 
     queries: int
     attention: QueryAttention

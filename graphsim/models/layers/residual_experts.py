@@ -1,4 +1,6 @@
-"""Experts beside a dense block (Snowflake Arctic): they read what the attention reads, and join behind the MLP."""
+"""Experts in parallel with a dense block (Snowflake Arctic): they read the attention's input, and their result is
+added after the MLP.
+"""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _RUNNING = 3
 
 
 def _shifted(scope: Scope, x: str) -> str:
-    """The tokens one place on; the last of each sequence is kept for the next step."""
+    """The tokens shifted by one; the last of each sequence is stored for the next step."""
     elems = scope.tokens * scope.hidden
     kept = scope.phase.sequences * scope.hidden
     return scope.add("token_shift", Compute(elems=elems, reads=elems, state_elems=kept), [x])

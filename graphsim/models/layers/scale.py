@@ -1,4 +1,4 @@
-"""A learned scale of each column, as towers have behind attention and MLP (LayerScale, arXiv 2103.17239)."""
+"""A learned scale of each column, as towers have after attention and MLP (LayerScale, arXiv 2103.17239)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A layer that only sequences with rows of an encoder pass, as Llama 3.2 skips cross-attention without an image."""
+"""A layer only for sequences with rows of an encoder, as Llama 3.2 skips cross-attention without an image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from graphsim.ops import Join, SomeRows
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeeingBlock(Block):
-    """A block on the sequences that read rows of an encoder; the others' values go on as they came.
+    """A block on the sequences that read rows of an encoder; the others' values are unchanged.
 
     transformers 5.24, `models/mllama/modeling_mllama.py`, `MllamaTextModel.forward`
     """

@@ -1,6 +1,6 @@
-"""Zamba's shared transformer (arXiv 2405.16712, section 2): all of its uses have the same weights and nothing else.
+"""Zamba's shared transformer (arXiv 2405.16712, section 2): all of its uses share the same weights.
 
-Each head of its Mamba layers has projections of its own for what it selects.
+Each head of its Mamba layers has its own selection projections.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A transformer whose weights several layers share, in front of a Mamba-2 layer (Zamba2, arXiv 2411.15242, section 2).
 
-It reads the residual stream beside the token embedding; every use adds a low-rank pair of its own to the MLP.
+It reads both the residual stream and the token embedding; every use adds its own low-rank pair to the MLP.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class SharedTransformerLayer(Layer):
     """The shared transformer's result, projected, joins the input of the Mamba-2 layer.
 
     owns: this use holds the weights; all others have only their adapter pair of rank `adapter_rank`
-    idle_pairs: pairs of the other uses, which the checkpoint's module lists here as well; no row passes them
+    idle_pairs: pairs of the other uses, which the checkpoint's module also contains, unused
     attention_pairs: q, k and v have pairs of their own too
     bias: of the MLP
     """
@@ -123,7 +123,7 @@ class SharedTransformerLayer(Layer):
         return Value(scope.add(f"{part}_adapter_add", Add(elems=scope.tokens * n), [out, own]))
 
     def _own_pair(self, scope: Scope, pair: _Pair, x: str) -> str:
-        """The low-rank pair of this use, beside those of the other uses, which lie idle."""
+        """The low-rank pair of this use, and the idle ones of the other uses."""
         if self.idle_pairs:
             body = nx.DiGraph()
             add(body, "input", Input(role="input", elems=0.0))

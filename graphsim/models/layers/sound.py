@@ -1,4 +1,4 @@
-"""Sound as an encoder takes it in: a mel spectrogram behind convolutions (arXiv 2212.04356, section 2.2)."""
+"""The audio input of an encoder: a mel spectrogram through convolutions (arXiv 2212.04356, section 2.2)."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class SoundStem(Layer):
 class SpectrogramStem(Layer):
     """Chunks of `frames` frames of `bands` bands as pictures -> three convolutions of 3 x 3 taps, each of stride 2.
 
-    channels: of the convolutions; what is left of a frame's bands in all channels becomes one row by a linear layer
+    channels: of the convolutions; the remaining bands of a frame in all channels become one row by a linear layer
     """
 
     bands: int
@@ -68,7 +68,7 @@ class SpectrogramStem(Layer):
 
     @property
     def rows(self) -> int:
-        """Rows that a chunk leaves."""
+        """Rows per chunk."""
         return _halved(self.frames)[-1]
 
     def build(self, scope: Scope, x: str = "") -> str:
@@ -95,7 +95,7 @@ class SpectrogramStem(Layer):
 
 
 def _halved(length: int) -> list[int]:
-    """Lengths behind each of three convolutions of stride 2, padded by one."""
+    """Lengths after each of three convolutions of stride 2, padded by one."""
     found = [(length + 1) // 2]
     for _ in range(2):
         found.append((found[-1] + 1) // 2)

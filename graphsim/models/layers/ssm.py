@@ -14,7 +14,9 @@ from graphsim.units import Num
 class Mamba(Layer):
     """in_proj -> convolution -> x_proj, dt_proj -> scan -> gate -> out_proj.
 
-    width: of the inner stream; state: values per channel; dt_rank: of the step's own projection
+    width: of the inner stream
+    state: values per channel
+    dt_rank: of the step's own projection
     norms: weights of norms of step, B and C (Jamba), 0 where these have none
     """
 

@@ -1,4 +1,4 @@
-"""Layers one behind another: equal ones are built once and repeated."""
+"""Layers in sequence: equal ones are built once and repeated."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Stretch:
 def stretches(layers: Sequence[Layer], first: int = 0, alike: Sequence[object] | None = None) -> Iterator[Stretch]:
     """The layers as few repetitions of short patterns: greedy, the longest stretch first, then the shortest pattern.
 
-    alike: what is equal for layers that may share a body, where equal descriptions are not enough
+    alike: a key that is equal for layers that may share a body, if equal descriptions are not sufficient
     """
     start = 0
     alike = layers if alike is None else alike
@@ -51,7 +51,7 @@ def _times(alike: Sequence[object], start: int, period: int) -> int:
 
 
 def stack(scope: Scope, layers: Sequence[Layer], x: str, first: int = 0) -> str:
-    """Add layers behind the value `x`, as repeats of bodies; the first of them is layer `first`.
+    """Add layers after the value `x`, as repeats of bodies; the first of them is layer `first`.
 
     scope: of the graph around them; its prefix is the module path of a layer, `{}` standing for the index
     """
@@ -71,7 +71,7 @@ def stack(scope: Scope, layers: Sequence[Layer], x: str, first: int = 0) -> str:
 
 
 def kinds(layers: Sequence[Layer], first: int, prefix: str, precision: Precision) -> Sequence[object]:
-    """What is equal for layers that may share a body: the layer, and the formats that its modules have of their own."""
+    """A key that is equal for layers that may share a body: the layer, and the own formats of its modules."""
     if not precision.modules:
         return layers
     seen: dict[int, int] = {}  # most layers are one object

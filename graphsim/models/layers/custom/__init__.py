@@ -1,6 +1,6 @@
-"""The block language: what a model file writes out node by node, as layers.
+"""The block language: layers that a model file defines node by node.
 
-`node` says what every entry is; one file for each subject holds the kinds; `block` puts them together.
+`node` defines the entries; one file per subject holds their kinds; `block` assembles them.
 """
 
 from graphsim.models.layers.custom.block import BlockHead, BlockStem, CustomBlock, Program, TwoPrograms

@@ -1,4 +1,4 @@
-"""Blocks as their author writes them: nodes in launch order, in place of a layer, the embedding or the output head."""
+"""Custom blocks: nodes in launch order that replace a layer, the embedding or the output head."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class CustomBlock(Layer):
     nodes: tuple[Node, ...]
 
     def build(self, scope: Scope, x: str) -> str:
-        """Each node reads earlier ones; an idle one takes the block's input, or else the node before it.
+        """Each node reads earlier ones; an idle one takes the block's input, or else the previous node.
 
-        In a step without an encoder's rows, nodes that take them take the block's input, and none of its elements.
+        In a step without an encoder's rows, nodes that read them take no elements of the block's input instead.
         """
         idle = replace(scope, phase=IDLE)
         steps = {False: step_values(scope), True: step_values(idle)}
@@ -37,7 +37,7 @@ class CustomBlock(Layer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TwoPrograms(Layer):
-    """Nodes of a step in which every sequence generates, and those of every other, where a model's code differs."""
+    """Nodes of decode steps and of all other steps, if a model's code differs between them."""
 
     prompt: CustomBlock
     decode: CustomBlock
@@ -60,7 +60,7 @@ class BlockStem(Layer):
 
     @property
     def positions(self) -> int:
-        """Entries of a table of learned positions: the largest that stands whole and is read once for each token."""
+        """Entries of a table of learned positions: the largest undivided one that is read once per token."""
         block = self.block.prompt if isinstance(self.block, TwoPrograms) else self.block
         tables = [node for node in block.nodes if isinstance(node, EmbeddingNode) and node.whole_table]
         return max((table.entries for table in tables if table.tokens is None and not table.idle), default=0)
@@ -72,7 +72,7 @@ class BlockStem(Layer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockHead(Layer):
-    """A block in place of final norm and output head, and sampling behind it.
+    """A block that replaces final norm and output head, followed by sampling.
 
     tied: the weights of the GEMM that yields logits are the token embedding's
     penalties: as in `graphsim.models.layers.ends.Head`

@@ -1,4 +1,6 @@
-"""Entries that move nothing: values from outside and for others, parts of values, several seen as one; rows taken."""
+"""Entries without data movement: values from outside and for later blocks, parts and joins of values; and selected
+rows.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValueNode(Node):
-    """A value made outside the block: rotary angles, rows of an encoder, an earlier layer's."""
+    """A value computed outside the block: rotary angles, rows of an encoder, an earlier layer's."""
 
     elems: Expression
 
@@ -26,27 +28,27 @@ class ValueNode(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandOnNode(Node):
-    """Values that later blocks take beside the block's result."""
+    """Values that later blocks take in addition to the block's result."""
 
     def build(self, scope: Scope, inputs: Sequence[Value], step: Mapping[str, Num]) -> str:
-        """They stay where they are."""
+        """No operation: they stay in place."""
         return scope.add(self.name, Handed(elems=self.brought(scope, inputs)), inputs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartNode(Node):
-    """`elems` elements of what the inputs hold."""
+    """`elems` elements of the inputs."""
 
     elems: Expression
 
     def build(self, scope: Scope, inputs: Sequence[Value], step: Mapping[str, Num]) -> str:
-        """Where they lie."""
+        """No operation: they stay in place."""
         return scope.add(self.name, SomeRows(elems=self.size("elems", self.elems, step)), inputs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JoinNode(Node):
-    """Several values seen as one."""
+    """Several values as one."""
 
     def build(self, scope: Scope, inputs: Sequence[Value], step: Mapping[str, Num]) -> str:
         """All of them."""

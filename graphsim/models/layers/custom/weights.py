@@ -109,7 +109,10 @@ class ConvNode(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanNode(Node):
-    """A recurrence along each sequence. reads: elements per token beside the state; the rest as the operation's."""
+    """A recurrence along each sequence.
+
+    reads: elements per token without the state; the rest as the operation's
+    """
 
     channels: int
     state: int
