@@ -1,8 +1,8 @@
-"""A LoraConfig as a YAML file: its fields by their own names, ranks per module and per layer among them.
+"""A LoraConfig as a YAML file with its fields by name, including ranks per module and per layer.
 
 rank: 16
 target_modules: [q_proj, v_proj, down_proj]
-rank_pattern: {down_proj: 8, '.*layers\\.(0|1)\\..*': 64}   # the first that fits counts
+rank_pattern: {down_proj: 8, '.*layers\\.(0|1)\\..*': 64}   # the first match counts
 """
 
 from __future__ import annotations

@@ -18,17 +18,20 @@ from graphsim.lora.matching import matched
 from graphsim.units import short
 
 _DTYPES = ("BF16", "F16", "F32", "F64", "F8_E4M3", "F8_E5M2")
-"""What safetensors calls the formats that a factor may be stored in."""
+"""The safetensors names of the formats that a factor may be stored in."""
 
 _INDICES = ("I8", "U8", "I16", "I32", "I64", "BOOL")
-"""And those of indices and masks, which some methods keep beside what they train."""
+"""The same for indices and masks, which some methods store in addition to trained weights."""
 
 _FACTOR = re.compile(r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?:embedding_)?(?P<factor>[AB])(?:\.weight)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterTensors:
-    """Shapes of a file's tensors by their names there. notes: on the format of the factors"""
+    """Shapes of a file's tensors by their names there.
+
+    notes: on the format of the factors
+    """
 
     path: Path
     shapes: Mapping[str, tuple[int, ...]]
@@ -36,7 +39,7 @@ class AdapterTensors:
 
 
 def read_tensors(folder: Path) -> AdapterTensors | None:
-    """The header of a PEFT folder's weights; None if there are no weights beside the config.
+    """The header of a PEFT folder's weights; None if there are no weights next to the config.
 
     Raises ConfigError for an invalid header, and for weights in `adapter_model.bin`, which is never unpickled.
     """
@@ -44,7 +47,7 @@ def read_tensors(folder: Path) -> AdapterTensors | None:
     if not path.is_file():
         if pickled.is_file():
             raise ConfigError(
-                f"{pickled}: is a pickle, whose tensors are not read since that may run code; expected "
+                f"{pickled}: is a pickle, which is not read because reading it may run code; expected "
                 "adapter_model.safetensors, as PEFT saves it with safe_serialization=True, or no weights at all"
             )
         return None
@@ -68,7 +71,7 @@ def _check_factor(
     config: Mapping[str, Any], path: Path, key: str, found: re.Match[str], shape: tuple[int, ...]
 ) -> None:
     if not _is_target(config, found["module"]):
-        raise ConfigError(f"{path}: tensor '{key}' is of a module that the config's target_modules do not name")
+        raise ConfigError(f"{path}: tensor '{key}' belongs to a module that the config's target_modules do not name")
     if len(shape) not in (2, 4):  # 4 of a convolution
         raise ConfigError(f"{path}: tensor '{key}' has shape {list(shape)}, expected two dimensions")
     rank, expected = shape[0 if found["factor"] == "A" else 1], _rank_of(config, found["module"])
@@ -86,7 +89,7 @@ def _tensor(path: Path, key: str, entry: Any) -> tuple[list[int], str]:
 
 
 def _is_target(config: Mapping[str, Any], module: str) -> bool:
-    """PEFT's rules, without the layers; whatever depends on the model is checked with the model."""
+    """PEFT's rules, except for layers; anything that depends on the model is checked with the model."""
     targets = config["target_modules"]
     if targets is None or config["ensure_weight_tying"]:
         return True

@@ -1,8 +1,8 @@
-"""What an adapter trains beside its factors, and what that takes: modules in full, rows of the embedding, biases.
+"""Weights that an adapter trains in addition to its factors, and their cost: modules, rows of the embedding, biases.
 
-As PEFT 0.21 does it (`utils/other.py`, `tuners/trainable_tokens/layer.py`, `tuners/tuners_utils.py`): a module that is
-saved, or tuned whole, is a copy that runs in place of the model's own; a table with trained rows is rewritten in
-every forward pass, and once more for the output head where that shares it; biases are trained where they are.
+As in PEFT 0.21 (`utils/other.py`, `tuners/trainable_tokens/layer.py`, `tuners/tuners_utils.py`): a module that is
+saved, or tuned whole, is a copy that runs in place of the model's own; a table with trained rows is rewritten in every
+forward pass, and once more for an output head that shares it; biases are trained in place.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beside:
-    """What one adapter trains besides its factors in a graph. tied: whether the head shares the embedding's weights."""
+    """The weights of one adapter in a graph that are trained in addition to its factors.
+
+    tied: whether the head shares the embedding's weights
+    """
 
     lora: LoraConfig
     tied: bool
@@ -51,7 +54,7 @@ class Beside:
         return 0 if rows is None or (_is_head(op) and self._follows_the_table) else rows
 
     def _rows(self, op: Op, path: str) -> int | None:
-        """How many rows of a table are trained, also where another module uses the table."""
+        """How many rows of a table are trained, also if another module uses the table."""
         given = self.lora.trainable_token_indices
         if _is_head(op) and self._follows_the_table:
             return 1
@@ -99,7 +102,7 @@ class Beside:
         return np.minimum(self.lora.largest_rank, 1.0)
 
     def _written(self, op: Op, rows: float) -> BuiltWeights:
-        """The table with trained rows in place of its own."""
+        """The table with its trained rows replaced."""
         sizes: dict[str, Any] = {"n": op.width, "k": op.entries} if isinstance(op, Embedding) else {}
         entries, width = (sizes["k"], sizes["n"]) if sizes else (op.n, op.k)  # type: ignore[attr-defined]
         table = entries * width
@@ -112,7 +115,7 @@ class Beside:
 
 
 def names_end(name: str) -> bool:
-    """Whether a name is that of an embedding or a head, as PEFT sees it (`EMBEDDING_LAYER_NAMES`)."""
+    """Whether PEFT regards a name as that of an embedding or a head (`EMBEDDING_LAYER_NAMES`)."""
     return name.rpartition(".")[2] in ("embed_tokens", "lm_head")
 
 
@@ -125,7 +128,7 @@ def _is_head(op: Op) -> bool:
 
 
 def _whole(op: Op) -> tuple[Num, Num]:
-    """Weights of a module and their bytes, where it shares them with another too."""
+    """Weights of a module and their bytes, even if it shares them with another one."""
     own = replace(op, shared=False) if isinstance(op, Gemm) else op
     return own.parameters, own.weight_storage_bytes
 

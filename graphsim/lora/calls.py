@@ -1,4 +1,4 @@
-"""How a framework that runs module by module calls an operation: kernels, the bytes between them, calls from Python."""
+"""How a framework that runs module by module executes an operation: kernels, the bytes between them, Python calls."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read_calls(fields: Fields, key: str, kept: Iterable[ModuleCall]) -> tuple[Mo
     """A profile's entries by kind of operation, added to those inherited from its base."""
     entries = fields.mapping(key)
     found = {call.kind: call for call in kept}
-    for kind in entries.keys():  # noqa: SIM118 - Fields is no mapping
+    for kind in entries.keys():  # noqa: SIM118 - Fields is not a mapping
         entry = entries.mapping(kind)
         found[kind] = ModuleCall(
             kind=kind,

@@ -1,4 +1,4 @@
-"""What the fields of a `LoraConfig` may be: names, layers, rows of a table, stretches of layers."""
+"""Checks of a `LoraConfig`'s fields: names, layers, rows of a table, ranges of layers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ MAX_LAYERS = 100_000
 
 
 def checked_names(name: str, value: Any) -> Any:
-    """A string, or the names of a list as a tuple; None where nothing is named.
+    """A string, or the names of a list as a tuple; None if nothing is named.
 
-    Raises ConfigError, naming the field, for what is neither a string nor a list of names.
+    Raises ConfigError, naming the field, for anything but a string or a list of names.
     """
     good = (
         value is None
@@ -27,7 +27,7 @@ def checked_names(name: str, value: Any) -> Any:
 
 
 def checked_layers(value: Any) -> tuple[int, ...] | None:
-    """Indices of layers, one or several, None for all. Raises ConfigError for what is none."""
+    """Indices of layers, one or several, None for all. Raises ConfigError for anything else."""
     entries = () if value is None else (value,) if isinstance(value, int) else value
     if not isinstance(entries, list | tuple) or not all(map(_is_index, entries)):
         raise ConfigError(f"lora.layers_to_transform = {short(value)} is not allowed; expected layer indices from 0 up")
@@ -35,7 +35,7 @@ def checked_layers(value: Any) -> tuple[int, ...] | None:
 
 
 def checked_rows(value: Any) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
-    """Rows of the embedding, or of each table by name. Raises ConfigError for what is none."""
+    """Rows of the embedding, or of each table by name. Raises ConfigError for anything else."""
     if isinstance(value, Mapping) and all(isinstance(name, str) and name for name in value):
         return {name: _rows(f"trainable_token_indices.{name}", rows) for name, rows in value.items()}
     return _rows("trainable_token_indices", value)
@@ -48,7 +48,7 @@ def _rows(field: str, value: Any) -> tuple[int, ...]:
 
 
 def checked_stretches(value: Any) -> tuple[tuple[int, int], ...]:
-    """Stretches of layers, each from one to before another. Raises ConfigError for what is none."""
+    """Ranges of layers (first, end). Raises ConfigError for anything else."""
     entries: list[Any] | tuple[Any, ...] = value if isinstance(value, list | tuple) else [None]
     good = all(
         isinstance(entry, list | tuple) and len(entry) == 2 and all(map(_is_index, entry)) and entry[0] < entry[1]

@@ -63,7 +63,8 @@ class LoraConfig:
     exclude_modules: targets to leave out, written as target_modules
     target_parameters: parameters with adapters that are not modules, by name or suffix, such as a stack of experts
     modules_to_save: modules trained in full, which therefore have no adapter
-    layers_to_transform: indices of the only layers with adapters; layers_pattern: name of the list they index
+    layers_to_transform: indices of the only layers with adapters
+    layers_pattern: name of the list they index
     active_adapters: distinct adapters among the requests of one step; by default the length of `shares`, or one
     shares: distribution of the adapted tokens over adapters: a share, count or rate for each; uniform if empty. Reads
         of expert adapters depend on it
@@ -178,7 +179,7 @@ class LoraConfig:
             object.__setattr__(self, "alpha", checked_number("lora.alpha", self.alpha, 0, 1e9, whole=False))
         self._mix()
         self._share_out()
-        whole = {"rank": self.kind.most} if not self.mixed_ranks else {}  # the mean of several need not be
+        whole = {"rank": self.kind.most} if not self.mixed_ranks else {}  # the mean of several ranks need not be whole
         for name, most in (whole | {"max_lora_rank": MAX_RANK, "max_loras": 10**6}).items():
             object.__setattr__(self, name, checked_number(f"lora.{name}", getattr(self, name), 0, most))
         for name, least in (("group_size", 1), ("blocks", 1), ("invocation_tokens", 0)):
@@ -214,7 +215,7 @@ class LoraConfig:
             )
 
     def _check_beside(self) -> None:
-        """Check what is trained besides the factors, and the layers to which this applies."""
+        """Check what is trained in addition to the factors, and the layers to which this applies."""
         if self.trained_biases not in BIASES:
             found = self.trained_biases
             raise ConfigError(f"lora.trained_biases = {found!r} is not known; {choices_text(found, BIASES)}")
@@ -222,7 +223,7 @@ class LoraConfig:
         object.__setattr__(self, "layer_replication", checked_stretches(self.layer_replication))
 
     def _mix(self) -> None:
-        """Take the mean of mixed ranks for work and traffic; kernels that pad use the largest rank."""
+        """Set the rank to the mean of mixed ranks for work and traffic; kernels that pad use the largest rank."""
         if not isinstance(self.mixed_ranks, list | tuple):
             raise ConfigError(f"lora.mixed_ranks = {short(self.mixed_ranks)} is not allowed; expected a list of ranks")
         ranks = tuple(checked_number("lora.mixed_ranks", rank, 0, MAX_RANK, one=True) for rank in self.mixed_ranks)
@@ -267,7 +268,7 @@ class LoraConfig:
 
     @property
     def chosen_scheme(self) -> str:
-        """How factors are sharded over a tensor-parallel group; "" where the engine decides."""
+        """How factors are sharded over a tensor-parallel group; "" if the engine decides."""
         return "fully-sharded" if self.fully_sharded_loras else self.tp_scheme
 
     @property
@@ -294,7 +295,9 @@ class LoraConfig:
 
 
 def require_named(active: Num, named: int) -> None:
-    """Raise ConfigError for more active adapters than shares name, where they name any; of a symbol, it is a guard."""
+    """Raise ConfigError for more active adapters than `shares` has entries, if it has any; for a symbol, a guard is
+    stored.
+    """
     words = f" is not allowed with lora.shares of {named} adapters; allowed: at most {named}"
     sentence = ("lora.active_adapters = ", Told(value=active, exact=True), words)
     if named:

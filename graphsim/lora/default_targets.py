@@ -14,7 +14,7 @@ from graphsim.lora.config import LoraConfig
 from graphsim.lora.matching import Matching
 
 CONV1D = ("gpt2", "openai-gpt")
-"""Models whose linears are `Conv1D` in transformers, with transposed weights, which not every method goes on."""
+"""Models whose linears are `Conv1D` in transformers, with transposed weights, which not every method supports."""
 
 
 @cache

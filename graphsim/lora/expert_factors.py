@@ -1,4 +1,4 @@
-"""An adapter's factors on a stack of experts, as PEFT or as an engine lays them out."""
+"""An adapter's factors on a stack of experts, in the layout of PEFT or of an engine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ExpertFactors:
         shared = {f.name: getattr(a, f.name) for f in fields(a)}
         b = replace(ExpertLoraB(**shared), role=f"{op.role}.lora_b", n=op.n, k=rank)
         if self.lora.shared_outer_factors:
-            inner = op.split is Sharding.ROW  # the GEMM that leads back to the residual stream
+            inner = op.split is Sharding.ROW  # the GEMM back to the residual stream
             a, b = replace(a, common=not inner), replace(b, common=inner)
         joined = ExpertLoraAdd(
             role=f"{op.role}.lora_add", m=op.m, n=op.n, rows=rows * np.minimum(rank, 1.0), activations=op.activations,

@@ -1,7 +1,8 @@
-"""Which of a model's operations an engine fuses into another kernel, or runs beside it: `fusions` of its profile.
+"""Which of a model's operations an engine fuses into another kernel, or runs concurrently with it: `fusions` of its
+profile.
 
 Structure only, with its source; nothing here is fitted. Entries by architecture apply to devices; a graph without a
-device uses what the engine does on all of them.
+device uses the entries for all architectures.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ class EngineFusions:
     residual_norms: whether RMSNorms add the residual
     all_reduce_norms: largest message in bytes up to which norms are fused into the preceding all-reduce, by
         architecture and number of devices; other numbers of devices use the next larger entry
-    all_reduce_norm_rows: largest number of rows for that, 0 for any; all_reduce_norm_families: the models to which it
+    all_reduce_norm_rows: largest number of rows for that, 0 for any
+    all_reduce_norm_families: the models to which it
         applies, by the first word of their names, all if empty
     latent_projections: whether latent attention's down-projections, to queries and to keys and values, are one GEMM
     delta_projections: whether a gated delta-net's projections to queries, keys, values and z are one GEMM, and those to
@@ -33,8 +35,8 @@ class EngineFusions:
     rope_caches: architectures on which the rotary embedding's kernel also writes keys to the cache
     expert_all_reduce: whether routed and shared experts are summed, scaled by a gate or not, before one all-reduce
     routing_in_experts: architectures on which the experts' kernel selects the experts
-    shared_experts: how shared experts run, by architecture: `apart`; in a `stream` beside the routed ones in steps
-        without prompts; or as one more expert of the routed `kernel`, if they have the same shape
+    shared_experts: how shared experts run, by architecture: `apart`; in a `stream` concurrently with the routed ones in
+        steps without prompts; or as one more expert of the routed `kernel`, if they have the same shape
     static_quantisation: whether activations are quantised to fp8 by the kernel that computes them, if scales are known
         in advance
     sources: the source of each field; "inherited from NAME: …" for a field taken from another profile
@@ -122,12 +124,12 @@ def _valued(fields: Fields, key: str, sources: dict[str, str]) -> Fields:
 
 def _limits(architectures: Fields) -> tuple[tuple[str, float, float], ...]:
     found = []
-    for name in architectures.keys():  # noqa: SIM118 - Fields is no mapping
+    for name in architectures.keys():  # noqa: SIM118 - Fields is not a mapping
         devices = architectures.mapping(name)
         counts: list[Any] = list(devices.data)
         for count in counts:
             if not isinstance(count, int) or isinstance(count, bool) or count < 2:
-                devices.problem(count, "is of no number of devices; expected a whole number from 2 up")
+                devices.problem(count, "is not a number of devices; expected a whole number from 2 up")
             most = devices.number(count, 0.0, kind="bytes", least=0.0, most=1e12)
             found.append((name, float(count) if isinstance(count, int) else 0.0, float(most)))
     return tuple(found)

@@ -1,4 +1,4 @@
-"""An engine's own host time besides its kernels, and the settings that make requests wait: `host` of a profile."""
+"""An engine's host time in addition to its kernels, and the settings that make requests wait: `host` of a profile."""
 
 from __future__ import annotations
 
@@ -23,15 +23,18 @@ class EngineHost:
         one hides the other
     captured_prompt_tokens: tokens of the largest step with prompts whose kernels between attention are captured graphs
     captured_prompt_share: share of the host time that remains in such a step
-    step_s: per step, which waits for it; sequence_s: in addition per sequence in the step; in simulations over time
+    step_s: per step, which waits for it
+    sequence_s: in addition per sequence in the step; in simulations over time
     mapping_slot_s: per token with an adapter in a step with prompts, and per slot searched for it: half of those in use
     skip_s: per step, for each waiting request that the scheduler skips because its adapter has no slot
     sampling_s: per sequence in a step that samples from a truncated distribution; greedy steps take none
     first_use_s: that the first requests of a server wait if it was not warmed up
     receive_steps: number of decode steps after which the scheduler looks for new requests
-    batch_wait_steps: number of steps for which prompts wait until enough of them have arrived; batch_wait_share: share
+    batch_wait_steps: number of steps for which prompts wait until enough of them have arrived
+    batch_wait_share: share
         of a step's tokens that is enough
-    chunked_prompts: whether a prompt may be split to fit into a step; mixed_steps: whether a step may contain both
+    chunked_prompts: whether a prompt may be split to fit into a step
+    mixed_steps: whether a step may contain both
         prompts and generating sequences
     planned_ahead: whether a step is scheduled while the previous one runs, so that a new request waits for both
     sources: the source of each field; "inherited from NAME: …" for a field taken from another profile

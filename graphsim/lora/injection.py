@@ -1,7 +1,7 @@
-"""Adapters enter the graph: three nodes around each matched GEMM (dynamic), or one before it (merge).
+"""Injection of adapters into the graph: three nodes around each matched GEMM (dynamic), or one before it (merge).
 
-Each variant defines the nodes that it adds around a module (`graphsim.lora.variants`); what is trained besides the
-factors is in `graphsim.lora.beside`.
+Each variant defines the nodes that it adds around a module (`graphsim.lora.variants`); other trained weights are in
+`graphsim.lora.beside`.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class _Layers(Pass):
     first: int
 
     def body(self, repeat: Repeat) -> nx.DiGraph:
-        """The same pass as outside."""
+        """The same pass as for the enclosing graph."""
         return repeat.body
 
     def rule(self, graph: nx.DiGraph) -> Rule:
@@ -161,7 +161,7 @@ class _Injector:
         self.beside = Beside(lora=lora, tied=tied)
 
     def shared(self, graph: nx.DiGraph) -> Iterator[tuple[str, Op]]:
-        """What all modules with the adapter share."""
+        """Nodes that all modules with the adapter share."""
         if not self.dynamic:
             return
         found = {
@@ -180,7 +180,7 @@ class _Injector:
         return str(getattr(op, "module", "")).replace("{}", str(first + op.layer))
 
     def _key(self, op: Op, first: int) -> tuple[int | None, bool, int]:
-        """What differs between layers for a node."""
+        """A key of a node that differs between layers with different adapters."""
         path = self._path(op, first)
         key = self.targets.key(op, path) if path and self._takes(op) else None
         return key, self.beside.is_copied(op, path), self.beside.rows(op, path)

@@ -1,7 +1,8 @@
-"""What an engine refuses to run, as data of its profile: one rule each, with the engine's own message and its source.
+"""Deployments that an engine refuses, as data of its profile: one rule each, with the engine's own message and its
+source.
 
-Which deployments violate a rule is computed in `graphsim.deployment.refusals`. A message is a template, with what the
-rule found in place of the names in braces.
+Which deployments violate a rule is computed in `graphsim.deployment.refusals`. A message is a template, in which the
+names in braces are replaced by the offending values.
 """
 
 from __future__ import annotations
@@ -98,21 +99,26 @@ RULES: Mapping[str, tuple[str, str]] = {
         "{tokens} tokens are more than the {positions} positions of the model",
     ),
 }  # fmt: skip
-"""Every rule that an engine may have: what it forbids, and how it is said where an engine has no words for it."""
+"""Every rule that an engine may have: what it forbids, and the message if an engine has none of its own."""
 
 POSITIONS = ("all", "learned")
-"""Models that a `positions` rule counts for: all, or those with learned positions, which have no row for a further
-token."""
+"""Models that a `positions` rule counts for: all, or those with learned positions, which have no row for one more
+token.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
     """One rule of an engine.
 
-    rule: a name of RULES; says: the engine's own message, a template, "" where it has none
-    offered: numbers that it accepts; but: names that it accepts; architectures: device architectures that it refuses
+    rule: a name of RULES
+    says: the engine's own message, a template, "" where it has none
+    offered: numbers that it accepts
+    but: names that it accepts
+    architectures: device architectures that it refuses
     words: its messages for single kinds of what the rule forbids, by kind, where these differ
-    base_counts: whether requests without an adapter take a slot; models: the models whose positions count, one of
+    base_counts: whether requests without an adapter take a slot
+    models: the models whose positions count, one of
         POSITIONS
     """
 
@@ -127,7 +133,7 @@ class Limit:
     models: str = "all"
 
     def told(self, kind: str = "") -> str:
-        """The message template for a kind of what it forbids: the engine's own, or the rule's."""
+        """The message template for a kind of violation: the engine's own, or the rule's."""
         return dict(self.words).get(kind) or self.says or RULES[self.rule][1]
 
 
@@ -144,7 +150,7 @@ class Limits:
     def reserved(self, rank: Num) -> Num:
         """The rank of the buffers for adapters of `rank`: the smallest one offered that is large enough, 0 for none.
 
-        Above the largest one offered, it is the rank itself, which `max_lora_rank` refuses.
+        Above the largest offered rank, the rank itself, which the rule `max_lora_rank` then refuses.
         """
         limit = self.get("max_lora_rank")
         found = rank
@@ -159,9 +165,9 @@ def read_limits(fields: Fields, kept: Limits) -> Limits:
     Problems are noted in `fields`.
     """
     rules = {limit.rule: limit for limit in kept.rules}
-    for rule in fields.keys():  # noqa: SIM118 - Fields is no mapping
+    for rule in fields.keys():  # noqa: SIM118 - Fields is not a mapping
         if rule not in RULES:
-            fields.problem(rule, f"is no rule; {choices_text(rule, RULES)}")
+            fields.problem(rule, f"is not a rule; {choices_text(rule, RULES)}")
         if fields.raw(rule) is None:
             rules.pop(rule, None)
         elif rule in RULES:

@@ -1,4 +1,4 @@
-"""The operations that PEFT's methods beside LoRA are put together from, at one linear: see `graphsim.lora.variants`."""
+"""Building blocks of PEFT's methods other than LoRA, at one linear: see `graphsim.lora.variants`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from graphsim.units import Num
 
 
 def live(site: Site) -> Num:
-    """0 where there is no adapter, as at rank 0; else 1."""
+    """0 without an adapter, as at rank 0; else 1."""
     return np.minimum(site.a.n, 1.0)
 
 
@@ -28,14 +28,16 @@ def adapted_rows(site: Site) -> Num:
 
 
 def split_of(site: Site) -> Sharding:
-    """How a GEMM as wide as the linear's is cut: as the linear's weights, unless its factors stay whole."""
+    """How a GEMM of the linear's dimensions is sharded: like the linear's weights, unless its factors are
+    replicated.
+    """
     column = site.op.split is Sharding.COLUMN and site.b.split is not Sharding.COLUMN
     kept_whole = column and site.a.split is Sharding.REPLICATED
     return Sharding.REPLICATED if kept_whole else site.op.split
 
 
 def built(site: Site, part: str, *, held: Num, elems: Num, launches: Num, **further: Any) -> BuiltWeights:
-    """Weights that the adapter makes in every forward pass, of `held` parameters; see `BuiltWeights`."""
+    """Weights that the adapter computes in every forward pass from `held` parameters; see `BuiltWeights`."""
     fields_of: dict[str, Any] = {"made": site.a.weights, "split": split_of(site)} | further
     copies = np.minimum(site.lora.active_adapters, site.a.m)
     return BuiltWeights(
@@ -47,7 +49,9 @@ def built(site: Site, part: str, *, held: Num, elems: Num, launches: Num, **furt
 
 
 def rewritten(site: Site, **made: Any) -> BuiltWeights:
-    """The linear's weights, rebuilt in every forward pass; weights of few bits are widened to activations' first."""
+    """The linear's weights, rebuilt in every forward pass; quantised weights are dequantised to the activations'
+    format first.
+    """
     op = site.op
     weight = op.n * op.k
     widened = weight if op.weights.bytes < op.activations.bytes else 0.0
@@ -56,7 +60,7 @@ def rewritten(site: Site, **made: Any) -> BuiltWeights:
 
 
 def product(site: Site, part: str, kind: type[WideGemm] = WideGemm, **further: Any) -> WideGemm:
-    """A GEMM as wide as the linear's own, with weights that were made before it."""
+    """A GEMM of the linear's dimensions, with previously computed weights."""
     op, split = site.op, split_of(site)
     shape = {f.name: getattr(site.b, f.name) for f in fields(LoraB)}
     shape |= {
@@ -75,7 +79,7 @@ def product(site: Site, part: str, kind: type[WideGemm] = WideGemm, **further: A
 
 
 def scaled_input(site: Site, part: str, **further: Any) -> ColumnScale:
-    """A product of the linear's input by columns."""
+    """The linear's input, scaled by columns."""
     op = site.op
     given: dict[str, Any] = {"whole": op.split is not Sharding.ROW} | further
     return ColumnScale(
@@ -85,7 +89,9 @@ def scaled_input(site: Site, part: str, **further: Any) -> ColumnScale:
 
 
 def scaled_result(site: Site, part: str, before: str = "", **further: Any) -> Iterator[Step]:
-    """The step that scales the linear's result by columns. before: the node's last part whose result it is."""
+    """The step that scales the linear's result by columns. before: the last name part of the node whose result is
+    scaled.
+    """
     op, name = site.op, site.name
     scale = ResultScale(
         role=f"{op.role}.{part}", m=op.m, n=op.n, rows=adapted_rows(site), parts=op.parts, units=op.units,
@@ -106,7 +112,9 @@ def rotation(site: Site, part: str, block: Num, *, dense: bool = False) -> Rotat
 
 
 def folded(merge: LoraMerge, parts: Iterator[tuple[str, Op]], product: Num = 0.0) -> LoraMerge:
-    """The merge of what these parts make of the adapter's parameters. GEMM: flops of multiplying W by it."""
+    """The merge of the weights that these parts compute from the adapter's parameters. product: flops of multiplying W
+    by them.
+    """
     made = next(op for _, op in parts if isinstance(op, BuiltWeights))
     shape = {f.name: getattr(merge, f.name) for f in fields(LoraMerge)}
     wider = made.made.bytes / made.factors.bytes
@@ -119,7 +127,7 @@ def folded(merge: LoraMerge, parts: Iterator[tuple[str, Op]], product: Num = 0.0
 def require_divisor(site: Site, field: str, size: Num, *, inputs: bool = True, outputs: bool = True) -> None:
     """Raise ConfigError, naming the module, unless a size divides the linear's inputs and outputs.
 
-    With symbols, it is a guard of what is recorded.
+    With symbols, a guard is stored on the tape.
     """
     sides = [("inputs", site.op.k)] * inputs + [("outputs", site.op.n)] * outputs
     for name, width in sides:
@@ -135,7 +143,7 @@ def require_divisor(site: Site, field: str, size: Num, *, inputs: bool = True, o
 
 
 def require_at_most(site: Site, field: str, value: Num, most: Num, what: str) -> None:
-    """Raise ConfigError, naming the module, for a value above what its weights allow; as `require_divisor`."""
+    """Raise ConfigError, naming the module, for a value above the maximum of its weights; as `require_divisor`."""
     require(
         Guard(
             rule="at_most", about=f"lora.{field}", broken=np.greater(value, most),

@@ -1,4 +1,4 @@
-"""How target names are understood, and how large a rank may be."""
+"""How target names are interpreted, and the largest rank."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from graphsim.errors import ConfigError
 from graphsim.units import short
 
 MAX_RANK = 65_536
-"""Beyond this a rank is a mistake."""
+"""The largest plausible rank."""
 
 
 class Matching(Enum):
-    """How target names are understood.
+    """How target names are interpreted.
 
     NAMES: the LoRA document's words first, PEFT's rules for all others; PEFT: PEFT's rules only
     """
@@ -26,7 +26,7 @@ class Matching(Enum):
 def matched(
     pattern: str, path: str, field: str, how: Callable[[str, str], re.Match[str] | None] = re.match
 ) -> re.Match[str] | None:
-    """Where a user's regular expression matches. Raises ConfigError naming the field for one that is none."""
+    """The match of a user's regular expression. Raises ConfigError naming the field for an invalid one."""
     try:
         return how(pattern, path)
     except (re.error, RecursionError, OverflowError) as error:

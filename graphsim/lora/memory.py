@@ -10,14 +10,14 @@ from graphsim.files.reading import Fields
 from graphsim.lora.sources import place, read_flags, read_numbers
 
 RUNTIME_BYTES = 2.0**30
-"""Context, libraries and workspaces of a GPU runtime: 0.5 to 1.5 GB are reported for CUDA with cuBLAS; the middle."""
+"""Context, libraries and workspaces of a GPU runtime: the middle of the 0.5 to 1.5 GB reported for CUDA with cuBLAS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineMemory:
     """How much of a device's memory an engine uses, and how much of that is not for weights, slots and KV cache.
 
-    An engine with `chunk_tokens` runs a step of that many tokens once at startup, and reserves the memory it took.
+    An engine with `chunk_tokens` runs a step of `chunk_tokens` tokens once at startup, and reserves the memory it took.
 
     share: share of the memory available to programs that the engine allocates
     cache_share: share of the memory left by weights, slots and a step that the KV cache gets
@@ -27,9 +27,11 @@ class EngineMemory:
         those whose names contain `small_device`; 0 if there is no such rule
     sampler_bytes: peak bytes of sampling per sequence and vocabulary entry, logits included
     lora_sampler_bytes: additional bytes of the same with adapters enabled
-    runtime_bytes: bytes of libraries, and of the context if the engine counts it; group_bytes: additional bytes with
+    runtime_bytes: bytes of libraries, and of the context if the engine counts it
+    group_bytes: additional bytes with
         several devices
-    graph_bytes: bytes reserved for captured graphs; graph_steps: in addition, that many times the activations of a step
+    graph_bytes: bytes reserved for captured graphs
+    graph_steps: in addition, this multiple of a step's activations
         without its sampler
     reserve_bytes: bytes kept free of weights, slots and KV cache by a rule of thumb, independent of a step; in addition
         for each of `chunk_tokens` (reserve_token_bytes), of `sequences` (reserve_sequence_bytes) and of a replica's

@@ -1,4 +1,4 @@
-"""PEFT's methods, by the `peft_type` of an adapter's file: those that are simulated, and what the others are.
+"""PEFT's methods, by the `peft_type` of an adapter's file: those that are simulated, and notes on the others.
 
 Names as of PEFT 0.21.2 (`utils/peft_types.py`).
 """
@@ -14,7 +14,7 @@ from graphsim.lora.variants import known
 TOKENS = "TRAINABLE_TOKENS"
 """Rows of a table that are trained, without any factors."""
 
-VIRTUAL = "it puts virtual tokens before every prompt: ask for num_virtual_tokens more input_tokens and no adapter"
+VIRTUAL = "it puts virtual tokens before every prompt; simulate num_virtual_tokens more input_tokens and no adapter"
 
 NOT_SIMULATED: Mapping[str, str] = {
     "PROMPT_TUNING": VIRTUAL,
@@ -26,7 +26,7 @@ NOT_SIMULATED: Mapping[str, str] = {
     "ADAPTION_PROMPT": "it puts gated attention to a prompt into the last layers",
     "POLY": "it mixes several adapters by a routing per task",
     "XLORA": "it mixes several adapters by a classifier of every token",
-    "BONE": "PEFT 0.21 has it no more; it became MISS",
+    "BONE": "PEFT 0.21 no longer has it; it became MISS",
     **dict.fromkeys(
         (
             "ADAMSS", "BEFT", "DEFT", "FROD", "GLORA", "GRALORA", "HIRA", "LILY", "OSF", "PEANUT", "PSOFT", "PVERA",
@@ -35,7 +35,7 @@ NOT_SIMULATED: Mapping[str, str] = {
         "",
     ),
 }  # fmt: skip
-"""The others, and what is known of them; "" for nothing that helps."""
+"""The other methods, with a hint on each; "" for none."""
 
 
 @cache
@@ -44,10 +44,10 @@ def _by_type(names: tuple[str, ...]) -> Mapping[str, Variant]:
 
 
 def methods() -> Mapping[str, Variant]:
-    """The variant of each simulated method but LoRA, which has several, and trained tokens, which have none."""
+    """The variant of each simulated method except LoRA, which has several, and trained tokens, which have none."""
     return _by_type(tuple(known()))
 
 
 def simulated() -> list[str]:
-    """The names of all methods that are."""
+    """The names of all simulated methods."""
     return sorted({"LORA", TOKENS, *methods()})

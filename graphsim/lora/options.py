@@ -15,7 +15,8 @@ from graphsim.units import short
 class Option:
     """One option of a variant, and its allowed values.
 
-    name: PEFT's name; default: its default, which also determines its type
+    name: PEFT's name
+    default: its default, which also determines its type
     least, most: bounds of a whole number
     choices: the allowed words
     names: whether it is a list of names, or an expression for the whole path of a module
@@ -29,7 +30,7 @@ class Option:
     names: bool = False
 
     def checked(self, value: Any) -> Any:
-        """The value as it is kept. Raises ConfigError naming the option, what was found and what is allowed."""
+        """The normalised value. Raises ConfigError naming the option, what was found and what is allowed."""
         if self.names:
             return self._names(value)
         if self.choices:
@@ -61,7 +62,7 @@ class Option:
 
 
 def checked(options: Sequence[Option], given: Any, variant: str) -> dict[str, Any]:
-    """Every option of a variant, given or by default.
+    """All options of a variant, given or by default.
 
     Raises ConfigError for an option that it does not have, and for a value that is not allowed.
     """

@@ -1,6 +1,7 @@
-"""PEFT's `adapter_config.json` -> the fields of a LoraConfig, checked against the weights' header beside it.
+"""PEFT's `adapter_config.json` -> the fields of a LoraConfig, checked against the weights' header next to it.
 
-Fields as of PEFT 0.21 (`tuners/*/config.py`). What changes no cost is accepted; what PEFT does not know becomes a note.
+Fields as of PEFT 0.21 (`tuners/*/config.py`). Fields without effect on cost are accepted; fields unknown to PEFT
+become a note.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _NO_COST = (
     "tfinal", "tinit", "total_step", "use_effective_conv2d", "velora_config", "vera_dropout", "very_sparse",
     "vblora_dropout",
 )  # fmt: skip
-"""Fields that leave the graph of an inference step as it is; sizes of convolutions, which no model here has, too."""
+"""Fields without effect on the graph of an inference step, including sizes of convolutions, which no model here has."""
 
 _REFUSED = ("layer_replication", "trainable_token_indices")
 """Fields that engines may refuse by their names in the file."""
@@ -42,8 +43,8 @@ _REFUSED = ("layer_replication", "trainable_token_indices")
 def read_adapter(ref: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     """LoraConfig's fields for the adapter of a PEFT folder, its `adapter_config.json`, or the data of one.
 
-    Raises ConfigError naming the field, what was found and what is allowed, and where the tensors in
-    `adapter_model.safetensors` are none, or the weights are in a file that is not read.
+    Raises ConfigError naming the field, what was found and what is allowed, and if `adapter_model.safetensors` is
+    invalid, or the weights are in a file type that is not read.
     """
     if isinstance(ref, Mapping):
         return _read(Fields(ref, "adapter config", lenient=True))
@@ -81,24 +82,24 @@ def _read(fields: Fields) -> dict[str, Any]:
 
 
 def _method(fields: Fields) -> str:
-    """The `peft_type`. Raises ConfigError for one that is not simulated, or that there is not."""
+    """The `peft_type`. Raises ConfigError for one that is not simulated or does not exist."""
     method = fields.text("peft_type", "LORA")
     if not isinstance(method, str) or method in simulated():
         return str(method)
     listed = ", ".join(simulated())
     if method in NOT_SIMULATED:
         why = f", since {NOT_SIMULATED[method]}" if NOT_SIMULATED[method] else ""
-        fields.problem("peft_type", f"is not simulated{why}; simulated are {listed}")
+        fields.problem("peft_type", f"is not simulated{why}; supported: {listed}")
     else:
         fields.problem(
-            "peft_type", f"is no method of PEFT 0.21; {choices_text(method, [*simulated(), *NOT_SIMULATED])}"
+            "peft_type", f"is not a method of PEFT 0.21; {choices_text(method, [*simulated(), *NOT_SIMULATED])}"
         )
     fields.finish()
     return "LORA"
 
 
 def _options(fields: Fields, kind: Variant) -> dict[str, Any]:
-    """The variant's own fields, as they are; they are checked with the whole adapter."""
+    """The variant's own fields, unchecked; they are checked with the whole adapter."""
     given = {option.name: fields.raw(option.name) for option in kind.options}
     return {
         name: tuple(value) if isinstance(value, list) else value for name, value in given.items() if value is not None
@@ -120,7 +121,7 @@ def _targets(fields: Fields) -> dict[str, Any]:
 
 
 def _beside(fields: Fields) -> dict[str, Any]:
-    """What is trained beside the factors, and the layers that the model has for it."""
+    """Weights trained in addition to the factors, and replicated layers."""
     rows, stretches = fields.raw("trainable_token_indices"), fields.raw("layer_replication")
     return {
         "modules_to_save": name_list(fields, "modules_to_save"),
@@ -131,7 +132,7 @@ def _beside(fields: Fields) -> dict[str, Any]:
 
 
 def _tokens(fields: Fields) -> dict[str, Any]:
-    """Rows of the embedding, or of the tables that are named."""
+    """Rows of the embedding, or of the named tables."""
     rows, targets = fields.raw("token_indices"), names(fields, "target_modules")
     if not isinstance(rows, list) or not rows:
         fields.problem("token_indices", "is not allowed; expected a list of row numbers")
@@ -161,7 +162,7 @@ def name_list(fields: Fields, key: str) -> tuple[str, ...]:
 
 
 def names(fields: Fields, key: str) -> tuple[str, ...] | str | None:
-    """A list of names or an expression; None where there is neither."""
+    """A list of names or an expression; None if there is neither."""
     value = fields.raw(key)
     if value is None or (isinstance(value, str) and value):
         return value
@@ -183,7 +184,7 @@ def _layers(fields: Fields) -> tuple[int, ...] | None:
 
 
 def _left_out(fields: Fields) -> tuple[str, ...]:
-    """Fields that say what some engines have no place for."""
+    """Fields for features that some engines do not support."""
     biases = fields.raw("bias", "none")
     return (*(key for key in _REFUSED if fields.raw(key)), *(["bias"] if biases not in (None, "none") else []))
 
@@ -205,4 +206,4 @@ _ASKED = (
     "layers_pattern", "layers_to_transform", "lora_bias", "modules_to_save", "qalora_group_size", "r",
     "target_modules", "target_parameters", "token_indices", "trainable_token_indices", "use_bdlora",
 )  # fmt: skip
-"""Fields that are read, beside those that variants name."""
+"""Fields that are read, in addition to those of variants."""

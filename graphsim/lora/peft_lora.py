@@ -1,4 +1,4 @@
-"""Which variant of LoRA an `adapter_config.json` with `peft_type` LORA is, and what that needs to know."""
+"""The variant of LoRA of an `adapter_config.json` with `peft_type` LORA, and its fields."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from graphsim.lora.variants import known
 
 
 def lora_variant(fields: Fields) -> dict[str, Any]:
-    """The variant and its fields; PEFT allows one at a time beside rsLoRA's scaling. Problems are noted in `fields`."""
+    """The variant and its fields; PEFT allows one at a time, with or without rsLoRA's scaling. Problems are noted in
+    `fields`.
+    """
     flagged = [variant for variant in known().values() if variant.peft_flag and fields.flag(variant.peft_flag, False)]
     found = [variant.name for variant in sorted(flagged, key=lambda variant: variant.fused)]
     blocks = _blocks(fields)
@@ -26,7 +28,7 @@ def lora_variant(fields: Fields) -> dict[str, Any]:
 
 
 def _blocks(fields: Fields) -> dict[str, Any]:
-    """BD-LoRA's fields, under the names of a LoraConfig's; none where the adapter has no blocks."""
+    """BD-LoRA's fields, under the names of a LoraConfig's; none if the adapter has no blocks."""
     if not fields.raw("use_bdlora"):
         return {}
     inner = fields.mapping("use_bdlora")

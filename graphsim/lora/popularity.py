@@ -1,6 +1,6 @@
-"""How many distinct adapters a step has, from how popular they are.
+"""The number of distinct adapters in a step, from their popularity.
 
-A step holds `requests` requests; each one wants adapter i with probability p_i, or none. Each adapter is there with
+A step holds `requests` requests; each one wants adapter i with probability p_i, or none. Each adapter is present with
 probability 1 - (1 - p_i)^requests, and the expected number of distinct ones is the sum of that over the adapters.
 Popularities: S-LoRA, arXiv 2311.03285, section 7 (power); Punica, arXiv 2310.18547, section 7 (Zipf 1.5).
 """
@@ -17,18 +17,18 @@ from graphsim.units import Num, short
 
 Shares = NDArray[np.float64]
 MOST = 1_000_000
-"""Adapters of a pool that are counted one by one."""
+"""Largest number of adapters of a pool that are counted one by one."""
 APART = 32
-"""Different shares up to which each is a term of its own in a formula."""
+"""Number of different shares up to which each is a separate term in a formula."""
 
 
 def uniform(adapters: int) -> Shares:
-    """Every adapter is wanted as often as any other."""
+    """Shares of equally popular adapters."""
     return np.full(_count(adapters), 1.0 / adapters)
 
 
 def zipf(adapters: int, exponent: float = 1.5) -> Shares:
-    """The i-th adapter is wanted in proportion to i^-exponent."""
+    """Shares of adapters, the i-th in proportion to i^-exponent."""
     if not (np.isfinite(exponent) and exponent >= 0):
         raise ConfigError(f"popularity: exponent = {short(exponent)} is not allowed; expected a number from 0")
     weights = np.arange(1.0, _count(adapters) + 1.0) ** -exponent
@@ -79,13 +79,13 @@ def expected_distinct(shares: Shares, requests: Num, base_share: Num = 0.0) -> N
 
 
 def probability_of_none(requests: Num, base_share: Num) -> Num:
-    """The part of the steps that have no adapter at all, and so skip LoRA."""
+    """The share of steps without any adapter, which skip LoRA."""
     chance: Num = np.power(base_share, requests, dtype=float)
     return chance
 
 
 def expected_rank(shares: Shares, ranks: Sequence[float]) -> float:
-    """Mean rank of the tokens' adapters where ranks differ; kernels that pad run at the largest instead."""
+    """Mean rank of the tokens' adapters with different ranks; kernels that pad run at the largest rank instead."""
     if len(ranks) != len(shares):
         raise ConfigError(f"popularity: {len(ranks)} ranks for {len(shares)} adapters; expected one each")
     return float(np.dot(shares, np.asarray(ranks, dtype=float)))

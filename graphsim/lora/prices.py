@@ -10,15 +10,17 @@ from graphsim.files.reading import Fields
 from graphsim.lora.sources import place
 
 TABLES = ("base", *ENGINES)
-"""Calibrations that a profile may name; `ANY` stands for every architecture or number format that it does not name."""
+"""Calibrations that a profile may name; `ANY` stands for every other architecture or number format."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelOrder:
     """The kernels of one cost family on one architecture, the preferred one first.
 
-    family: name of the cost family; architecture: of devices (`Hardware.architecture`), or `any`
-    number_format: the `dtype` of the measurements, or `any`; kernels: values of their column `kernel`
+    family: name of the cost family
+    architecture: of devices (`Hardware.architecture`), or `any`
+    number_format: the `dtype` of the measurements, or `any`
+    kernels: values of their column `kernel`
     """
 
     family: str
@@ -29,7 +31,7 @@ class KernelOrder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnginePrices:
-    """Whose kernels give the times of an engine's operations.
+    """The measured kernels that give the times of an engine's operations.
 
     table: the calibration with this engine's own kernels, `base` for the device's first one (vLLM, NCCL)
     kernels: the order of preference, where there are several kernels; if none is named, the order of the table
@@ -80,7 +82,7 @@ def read_prices(fields: Fields, base: EnginePrices, inherited: Mapping[str, str]
 
 def _orders(family: str, places: Fields) -> list[KernelOrder]:
     found = []
-    for architecture in places.keys():  # noqa: SIM118 - Fields is no mapping
+    for architecture in places.keys():  # noqa: SIM118 - Fields is not a mapping
         if not isinstance(places.data[architecture], Mapping):
             found.append((architecture, ANY, _names(places, architecture)))
             continue

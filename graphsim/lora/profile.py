@@ -57,7 +57,8 @@ class EngineProfile:
     """How an engine runs adapters.
 
     modules: which linears have adapter buffers and run adapter kernels: the adapter's `targets`, or `every_linear`
-    rank: rank at which kernels run: the adapter's `true` rank, or `padded` to max_lora_rank; storage: rank of the
+    rank: rank at which kernels run: the adapter's `true` rank, or `padded` to max_lora_rank
+    storage: rank of the
         buffers, `true` or `padded`
     embedding_families: models whose embedding and output head have slots too, given by the first word of the model's
         name
@@ -66,14 +67,17 @@ class EngineProfile:
         them once per adapter; `fused` runs a shrink and an expand per packed linear, and the expand adds in place
     factors: number format in which the factors are used: as `given`, or `fp32` where they are given in 16 bits
     packs_projections: whether q, k, v (and gate, up) that are separate in a checkpoint run as one GEMM
-    packed: whether the slices of a packed linear share kernels; fill: whether a kernel clears the intermediate first
+    packed: whether the slices of a packed linear share kernels
+    fill: whether a kernel clears the intermediate first
     grid: what the kernels' grid covers: all `slots`, the `active` adapters, `chunks` of tokens of one adapter, or
         `tokens`
-    extra_slots: slots that a grid covers besides those of adapters, such as the one for tokens without an adapter
+    extra_slots: slots that a grid covers in addition to those of adapters, such as the one for tokens without an
+        adapter
     shrink, expand: tile sizes; the entry with the largest `tokens` that a step reaches applies. expand_one: tiles of an
         expand with a single slice
     tile_clocks, empty_tile_clocks: clock cycles that a core spends on a tile with tokens, and on a tile without
-    side_stream: whether shrinks, and the experts' adapter GEMMs before the activation, run beside the base's kernels
+    side_stream: whether shrinks, and the experts' adapter GEMMs before the activation, run concurrently with the base's
+        kernels
     side_waits: how long the base's kernels wait for the side stream, as a multiple of the launch of a kernel
     intermediate: number format of the intermediate between shrink and expand: `fp32`, or the `model`'s
     experts, fusions, host, memory, prices, scheduler: how the engine runs adapters on experts; which of the model's
@@ -83,9 +87,10 @@ class EngineProfile:
     nested_scales: whether doubly quantised scales are dequantised in every GEMM rather than once at load
     launch: kernels start from a captured `graph`, or `eager` from the host
     module_calls: kernels and host calls per kind of operation where modules run one by one; other kinds have one kernel
-    call_s: host time in seconds of one Python call of a module or operation, besides the launch of its kernel
+    call_s: host time in seconds of one Python call of a module or operation, without the launch of its kernel
     idle_kernels: whether a captured step runs adapter kernels even if no token has an adapter
-    captured_tokens: tokens of the largest step that runs as a captured graph; eager_lora_launch_s: host time in seconds
+    captured_tokens: tokens of the largest step that runs as a captured graph
+    eager_lora_launch_s: host time in seconds
         to launch one adapter kernel in a larger step, beyond what overlaps with the device
     dispatch: how tokens are sent to experts on other ranks: one copy for each of a token's `experts`, one for each of
         the `ranks` that hold any of them, or `all` tokens to all ranks
@@ -105,8 +110,9 @@ class EngineProfile:
     load_tensor_s: host time in seconds per tensor loaded into a slot; the copies themselves overlap with it
     disk_s, disk_bytes_per_s: reading an adapter's file from the page cache: seconds to start, bytes per second
     cold_disk_bytes_per_s: bytes per second of reading it from disk
-    load_overlapped: whether loads run beside steps
-    limits: what the engine refuses to run; notes_only: whether that is simulated anyway, with a note
+    load_overlapped: whether loads overlap steps
+    limits: what the engine refuses to run
+    notes_only: whether that is simulated anyway, with a note
     sources: the source of each field; "inherited from NAME: …" for a field taken from another profile
     """
 
@@ -206,7 +212,7 @@ def load_profile(ref: str | Path | Mapping[str, Any] | EngineProfile) -> EngineP
 
 
 def _path_of(ref: str | Path) -> Path:
-    """The file that a name or a path stands for."""
+    """The file of a name or a path."""
     path = Path(ref)
     is_name = path.suffix not in SUFFIXES
     if is_name:
@@ -227,12 +233,15 @@ def _version(path: Path) -> tuple[Path, int]:
 
 @lru_cache(maxsize=64)
 def _from_file(path: Path, _modified: int, above: tuple[Path, ...] = ()) -> EngineProfile:
-    """The profile of a file. above: the files that it is a base of, directly or through others."""
+    """The profile of a file.
+
+    above: the files that it is a base of, directly or through others
+    """
     return _read(Fields(load_mapping(path), str(path)), path.stem, (*above, path))
 
 
 def _base(given: str, above: tuple[Path, ...]) -> EngineProfile:
-    """The profile named as a base. Raises ConfigError where it is one of those that it would be the base of."""
+    """The profile named as a base. Raises ConfigError for a circular reference."""
     path = _path_of(given)
     if path in above:
         circle = " -> ".join(each.stem for each in (*above[above.index(path) :], path))
@@ -294,7 +303,7 @@ _CHOICES = {
     "shared_experts": SHARED_EXPERTS, "context_exchange": CONTEXT_EXCHANGES, "context_cache": CONTEXT_CACHES,
 }  # fmt: skip
 LEAST_RATE = 1e6
-"""Least plausible rate in bytes per second: times stay finite, and 3 without its GB/s is a slip."""
+"""Least plausible rate in bytes per second: keeps times finite, and catches a 3 without its GB/s."""
 
 _FLAGS = (
     "packs_projections", "packed", "fill", "load_overlapped", "nested_scales", "notes_only", "idle_kernels",

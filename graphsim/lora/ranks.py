@@ -1,4 +1,4 @@
-"""Ranks in PEFT's files: one for all modules, others for some, and what AdaLoRA's pruning left of them."""
+"""Ranks in PEFT's files: one for all modules, others for some, and those after AdaLoRA's pruning."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from graphsim.lora.variant import Variant
 
 
 def read_ranks(fields: Fields, kind: Variant) -> dict[str, Any]:
-    """The rank of a method under the name that it has there, and ranks of modules where the method knows such.
+    """The rank of a method under its name in the file, and ranks per module if the method supports these.
 
-    A method without a rank has one of 1: it is there. Problems are noted in `fields`.
+    A method without a rank gets rank 1, meaning that it is present. Problems are noted in `fields`.
     """
     rank = fields.integer(kind.rank_field, kind.rank_default, most=kind.most) if kind.rank_field else 1
     found: dict[str, Any] = {}
@@ -25,7 +25,7 @@ def read_ranks(fields: Fields, kind: Variant) -> dict[str, Any]:
 
 
 def _kept(fields: Fields, rank: Any) -> dict[str, Any]:
-    """How many ranks of each matrix are left: a mask for each, by the path of its diagonal `lora_E`.
+    """The remaining ranks of each matrix: a mask for each, by the path of its diagonal `lora_E`.
 
     PEFT 0.21, `tuners/adalora/model.py`, resize_modules_by_rank_pattern.
     """
@@ -34,7 +34,7 @@ def _kept(fields: Fields, rank: Any) -> dict[str, Any]:
     for key in list(pattern.keys()):
         mask = pattern.raw(key)
         if not (isinstance(mask, list) and mask and all(isinstance(one, bool) for one in mask) and len(mask) == rank):
-            pattern.problem(key, f"is not allowed; expected a list of init_r = {rank} times True or False")
+            pattern.problem(key, f"is not allowed; expected a list of {rank} entries (init_r), each True or False")
             continue
         path = re.sub(r"^base_model\.model\.|\.lora_E(\.[^.]+)?$", "", key)
         found[re.escape(path)] = sum(mask)

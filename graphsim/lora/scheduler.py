@@ -1,6 +1,6 @@
 """How an engine fills its steps: the `scheduler` group of its profile.
 
-This describes a server started without options. The numbers of tokens and sequences of a step are in `memory`, as they
+It describes a server started without options. The numbers of tokens and sequences of a step are in `memory`, as they
 determine the profiled step; whether prompts are split, share steps with generation and are planned ahead is in `host`.
 """
 
@@ -19,7 +19,7 @@ SHORTAGES = ("last", "retract", "pause")
 POLICIES = ("fcfs", "priority", "lpm", "lof", "sjf")
 EVICTIONS = ("lru", "lfu", "fifo", "size", "scored")
 FLAGS = ("", "vllm", "sglang", "trtllm")
-"""Whose names its settings go by; "" for none but graphsim's own."""
+"""The engine whose flags name its settings; "" for graphsim's own names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +33,14 @@ class EngineScheduler:
     watermark: share of the cache's blocks that admission keeps free while requests run
     shortage: which request gives up blocks: the `last` running one (recomputed), with `retract` those with the fewest
         output tokens and the longest prompts first, or with `pause` the last one
-    policy: order of the waiting requests; prefix_cache: whether blocks of earlier prompts are reused
+    policy: order of the waiting requests
+    prefix_cache: whether blocks of earlier prompts are reused
     new_token_ratio: share of the running requests' remaining tokens for which an estimating engine reserves space at
         first; ratio_steps: number of decode steps in which it falls to least_ratio times that
     prefill_interval: steps between two admissions
     step_fits_model: whether a step holds as many tokens as the longest request, even above its limit
-    step_cache_share: tokens of a step as a share of the cache's, for engines that state none; step_sequences: most
+    step_cache_share: tokens of a step as a share of the cache's, for engines that state none
+    step_sequences: most
         sequences, for engines whose `memory` states those of a graph, or none
     most_sequences, sequences_per_model: for a cache that holds more requests of the model's length: sequences per such
         request, at least step_sequences and at most most_sequences; 0 for no such rule
@@ -50,7 +52,8 @@ class EngineScheduler:
     shares_pool: whether adapters take blocks of the KV cache in place of slots (unified paging)
     max_cpu_loras: adapters kept in host memory; 0 for as many as slots, unless all are kept (keeps_all)
     skips: whether a request whose adapter has no slot is skipped; otherwise all requests after it wait
-    eviction: which adapter is evicted first; prefetch: number of waiting requests whose adapters are loaded in advance
+    eviction: which adapter is evicted first
+    prefetch: number of waiting requests whose adapters are loaded in advance
     drain_after_s: seconds of waiting after which an adapter counts as starving, so that requests of others are held
         back; 0 for never
     sources: the source of each field; "inherited from NAME: …" for a field taken from another profile
@@ -128,7 +131,7 @@ def _sizes(fields: Fields, key: str) -> tuple[int, ...]:
 
 
 def _stretch(text: str) -> range:
-    """The numbers of `4` or `first-last/step`; none where it is neither."""
+    """The numbers of `4` or `first-last/step`; none if it is neither."""
     match = _STRETCH.fullmatch(text)
     if match is None:
         return range(0)

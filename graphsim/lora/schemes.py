@@ -2,16 +2,16 @@
 
 A column-parallel base leaves slices, a row-parallel one partial sums that an all-reduce completes. Schemes differ in
 whether A is sharded over ranks (its result then gathered), and in where a row-parallel pair meets the base. The
-sharding pass reads the collectives off these cuts. T tokens, rank r, N devices, h outputs:
+sharding pass derives the collectives from these layouts. T tokens, rank r, N devices, h outputs:
 
     vllm, sglang-triton-v2, peft-dtensor   column A whole; row B whole, on partial sums; no collective of its own
     fully-sharded, s-lora                  column A gathered [T, r]; row A all-reduced [T, r], B's slices in place
-    sglang, peft-megatron                  column A whole; row A all-reduced [T, r], B whole, behind the base's own;
-                                           sglang as sglang-triton-v2 in models that complete sums behind their linears
+    sglang, peft-megatron                  column A whole; row A all-reduced [T, r], B whole, after the base's own;
+                                           sglang as sglang-triton-v2 in models that complete sums after their linears
     megatron                               column A gathered [T, r]; row A all-reduced [T, r], B gathered [T, h]
 
 The output head is one more column-parallel base, except for vLLM, under both of its schemes: it keeps the head's pair
-whole and adds its result to the gathered logits. The embedding's pair is whole everywhere, and added behind the
+whole and adds its result to the gathered logits. The embedding's pair is whole everywhere, and added after the
 all-reduce.
 
 Sources: vLLM 0.33, `vllm/lora/layers` (default and --fully-sharded-loras), of the head `logits_processor.py`:

@@ -24,11 +24,11 @@ def inherited(sources: Mapping[str, str], base: str, own: Fields) -> dict[str, s
 
 
 def read_sources(fields: Fields, known: Collection[str]) -> dict[str, str]:
-    """The sources that a profile states, by field. The source of a field that is not known is noted as a problem."""
+    """The sources that a profile states, by field. The source of an unknown field is noted as a problem."""
     sources = fields.mapping("sources")
-    for key in sources.keys():  # noqa: SIM118 - Fields is no mapping
+    for key in sources.keys():  # noqa: SIM118 - Fields is not a mapping
         if key not in known:
-            sources.problem(key, f"is the source of no field; {choices_text(key, known)}")
+            sources.problem(key, f"is not a field that has a source; {choices_text(key, known)}")
     return {key: sources.text(key, "") or "" for key in sources.keys()}  # noqa: SIM118
 
 
@@ -39,7 +39,7 @@ def read_references(fields: Fields) -> dict[str, str]:
 
 
 def with_documents(sources: Mapping[str, str], references: Mapping[str, str]) -> dict[str, str]:
-    """Sources with the documents that their first words stand for; inherited ones have them already."""
+    """Sources with their first words expanded to documents; inherited ones are expanded already."""
     return {
         key: text if text.startswith(_INHERITED) else _with_document(text, references) for key, text in sources.items()
     }
@@ -51,7 +51,7 @@ def _with_document(text: str, references: Mapping[str, str]) -> str:
 
 
 def place(fields: Fields, key: str, sources: dict[str, str]) -> tuple[Fields, str]:
-    """Where a value of a group stands: below `key` as `value`, with its source put into `sources`, or at `key`."""
+    """The location of a group's value: below `key` as `value`, with its source moved into `sources`, or at `key`."""
     if not isinstance(fields.data.get(key), Mapping):
         return fields, key
     pair = fields.mapping(key)
@@ -62,7 +62,10 @@ def place(fields: Fields, key: str, sources: dict[str, str]) -> tuple[Fields, st
 def read_numbers(
     fields: Fields, known: Mapping[str, tuple[str, float, float]], base: Any, sources: dict[str, str]
 ) -> dict[str, Any]:
-    """Numbers of a group over those of its base. known: the unit, least and most of each field."""
+    """Numbers of a group over those of its base.
+
+    known: the unit, least and most of each field
+    """
     found = {}
     for key, (unit, least, most) in known.items():
         at, name = place(fields, key, sources)

@@ -25,7 +25,7 @@ WORDS = ("attn", "ffn", "qkv", "out proj", "query", "key", "value", "up+gate", "
 """Targets of the LoRA document: module types, then operation names."""
 
 USUAL = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-"""Names that adapter files list for any family; one that a model lacks is passed over while others match."""
+"""Names that adapter files list for any family; one that a model lacks is ignored if others match."""
 
 _LAYER_INDEX = re.compile(r".*?\.[^.]*\.(\d+)\.")
 
@@ -33,10 +33,10 @@ TIED = ("embed_tokens", "lm_head")
 """Names by which PEFT knows an embedding and a head (`utils/constants.py`, EMBEDDING_LAYER_NAMES)."""
 
 _COMMON, _PARAMETER = -1, -2
-"""Keys of modules, and of bare parameters, that no pattern gives a rank of their own."""
+"""Keys of modules, and of bare parameters, with the common rank."""
 
 Module = Gemm | Embedding
-"""What an adapter can go on."""
+"""Operations that an adapter can target."""
 
 
 def rank_factor(op: Module) -> int:
@@ -46,7 +46,10 @@ def rank_factor(op: Module) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """The matching rules of one LoraConfig, compiled. tied: whether the model's head shares the embedding's weights."""
+    """The matching rules of one LoraConfig, compiled.
+
+    tied: whether the model's head shares the embedding's weights
+    """
 
     lora: LoraConfig
     tied: bool = False
@@ -80,18 +83,20 @@ class Targets:
         return not plain or any(part.isdigit() for names in held for name in names for part in name.split("."))
 
     def _is_stack(self, op: Any) -> bool:
-        """Whether the weights are a parameter of a block of experts; in PEFT's eyes its router's are one as well."""
+        """Whether the weights are a parameter of a block of experts; PEFT treats its router's weights as one as
+        well.
+        """
         both = self.lora.matching is Matching.PEFT or not self.lora.kind.experts
         return isinstance(op, ExpertGemm) or (both and getattr(op, "bare", False))
 
     @property
     def _on_experts(self) -> bool:
-        """PEFT turns names of experts' weights into parameters for LoRA itself only."""
+        """Whether names of experts' weights become parameters, which PEFT does for LoRA itself only."""
         kind = self.lora.kind
         return kind.experts and (self.lora.matching is not Matching.PEFT or kind.peft_type == "LORA")
 
     def _ties(self, op: Any) -> bool:
-        """Whether an adapter on the embedding or on a head that shares its weights is put on both.
+        """Whether an adapter on the embedding or on a head that shares its weights is applied to both.
 
         PEFT 0.21, `tuners/tuners_utils.py`, _check_tied_modules: names count, whether or not they match a module.
         """
@@ -108,13 +113,13 @@ class Targets:
         return any(name.rpartition(".")[2] in TIED for name in names)
 
     def rank(self, key: int, op: Module) -> Num:
-        """The rank behind a key; a weight that fuses two targets gets the common one twice, as PEFT gives it."""
+        """The rank for a key; a weight that fuses two targets gets twice the common rank, as in PEFT."""
         if key >= 0:
             return list(self.lora.rank_pattern.values())[key]
         return self.lora.rank * rank_factor(op) if key == _COMMON else self.lora.rank
 
     def slice_rank(self, key: int) -> Num:
-        """The rank behind a key for each of the slices of a fused weight, where each has a pair of its own."""
+        """The rank for a key of each slice of a fused weight, if each has its own pair."""
         return list(self.lora.rank_pattern.values())[key] if key >= 0 else self.lora.rank
 
     def _is_parameter(self, op: Any, path: str) -> bool:
@@ -140,7 +145,7 @@ class Targets:
 
     @property
     def _named(self) -> tuple[str, ...] | list[str] | str:
-        """The targets. Raises ConfigError where they are the model's own, which have not been looked up yet."""
+        """The targets. Raises ConfigError if they are the model's defaults, which have not been looked up yet."""
         if self.lora.target_modules is None:
             raise ConfigError(
                 "lora.target_modules = None stands for what PEFT takes by default for a model; expected names here, "
@@ -155,7 +160,8 @@ class Targets:
         )
 
     def _stack(self, op: ExpertGemm, path: str) -> bool:
-        """PEFT turns targets that mean each expert's weights into parameters, past lists of layers and exclusions.
+        """Whether a stack is targeted: PEFT turns targets that mean each expert's weights into parameters, ignoring
+        lists of layers and exclusions.
 
         PEFT 0.21, `utils/transformers_weight_conversion.py`.
         """
@@ -170,7 +176,7 @@ class Targets:
         return bool(paths) and hit
 
     def _names_all(self, names: Iterable[str], op: ExpertGemm) -> bool:
-        """Whether targets name what a stack holds. Raises ConfigError if they name a part of it."""
+        """Whether targets name the weights of a stack. Raises ConfigError if they name a part of it."""
         hit = [part for part in op.fuses if any(name == part or name.endswith(f".{part}") for name in names)]
         if hit and len(hit) < len(op.fuses):
             missing = ", ".join(sorted({*op.fuses} - {*hit}))
@@ -238,7 +244,7 @@ def fail_if_unmatched(lora: LoraConfig, graph: nx.DiGraph, reached: bool) -> Non
 
 
 def _left(lora: LoraConfig) -> str:
-    """A further possible reason, where modules are left out."""
+    """A further possible reason if modules are excluded."""
     reasons = [name for name in ("exclude_modules", "modules_to_save", "layers_to_transform") if getattr(lora, name)]
     return f" that {' and '.join(reasons)} left in" if reasons else ""
 
@@ -288,7 +294,7 @@ def _matches(lora: LoraConfig, modules: list[tuple[Any, str]], name: str) -> boo
 
 
 def _why(lora: LoraConfig, modules: list[tuple[Any, str]], names: Iterable[str] | str) -> str:
-    """Why names that graphsim knows match nothing."""
+    """Why known names match nothing."""
     if lora.matching is Matching.PEFT:
         return ""
     for name in (names,) if isinstance(names, str) else names:
@@ -300,5 +306,5 @@ def _why(lora: LoraConfig, modules: list[tuple[Any, str]], names: Iterable[str] 
 
 
 def _longer(path: str) -> str:
-    """The last two parts of a path, which no word of the targeting table can be taken for."""
+    """The last two parts of a path, which cannot be confused with a word of the targeting table."""
     return ".".join(path.rsplit(".", 2)[-2:])

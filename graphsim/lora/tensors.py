@@ -28,7 +28,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def check_tensors(graph: nx.DiGraph, lora: LoraConfig, tensors: AdapterTensors) -> None:
-    """Raise ConfigError, naming modules, where the tensors of a file are not those of the adapter on the model."""
+    """Raise ConfigError, naming modules, if the tensors of a file do not match the adapter on the model."""
     tied = any(isinstance(op, Gemm) and op.head and op.shared for _, op in graph.nodes(data="op"))
     every = modules_of(graph, every=True)
     targets = Targets(lora, tied)
@@ -72,7 +72,7 @@ def _expected(modules: list[tuple[Any, str]], targets: Targets, beside: Beside) 
 
 
 def _stacks(modules: list[tuple[Any, str]], targets: Targets) -> dict[str, list[tuple[int, ...]]]:
-    """The shapes of the factors of each stack of experts, less their order and which side of the weights is which.
+    """The shapes of the factors of each stack of experts, regardless of their order and orientation.
 
     PEFT 0.21 puts one pair of E r ranks on each parameter, and wrappers of several inside each other.
     """
@@ -90,7 +90,7 @@ def _differing_stacks(stacks: Mapping[str, list[tuple[int, ...]]], found: Shapes
     for stack, expected in stacks.items():
         factor = re.compile(rf"{re.escape(stack)}(\.base_layer)*\.lora_[AB]")
         own = [tuple(sorted(shape)) for name, shape in found.items() if factor.fullmatch(name)]
-        each = any(re.match(rf"{re.escape(stack)}\.\d+\.", name) for name in found)  # as older files name experts
+        each = any(re.match(rf"{re.escape(stack)}\.\d+\.", name) for name in found)  # names of experts in older files
         if sorted(own) != sorted(expected) and not each:
             shown = [list(shape) for shape in sorted(expected)]
             yield f"{stack} has factors of {[list(shape) for shape in sorted(own)]}, expected {shown} in any order"
@@ -108,7 +108,10 @@ def _whole(shape: tuple[Any, ...]) -> tuple[int, ...]:
 
 
 def _differences(expected: Mapping[str, tuple[int, ...]], found: Shapes, turned: set[str]) -> Iterator[str]:
-    """Tensors that are missing or of another shape. turned: weights that a Conv1D stores the other way round"""
+    """Tensors that are missing or of another shape.
+
+    turned: weights that a Conv1D stores transposed
+    """
     for name, shape in expected.items():
         if name not in found:
             yield f"{name} of {list(shape)} is missing"
@@ -128,5 +131,5 @@ def _is_strange(name: str, lora: LoraConfig, paths: set[str], stacks: set[str]) 
 
 
 def _name(key: str) -> str:
-    """A tensor's name without what every one has around it."""
+    """A tensor's name without the common prefix and suffix."""
     return _PREFIX.sub("", key, count=1).removesuffix(".weight")

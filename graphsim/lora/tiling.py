@@ -13,7 +13,8 @@ from graphsim.files.reading import Fields
 class Tiling:
     """Tile sizes of a kernel from a number of tokens on.
 
-    tokens: smallest number of tokens for which it applies; rows, columns: rows of tokens and columns of results per
+    tokens: smallest number of tokens for which it applies
+    rows, columns: rows of tokens and columns of results per
         tile
     split_k: number of parts into which k is split
     depth: part of k that a tile processes in one step; 0 if a tile counts as a whole

@@ -10,14 +10,14 @@ from graphsim.lora.config import LoraConfig
 from graphsim.units import short
 
 _OWN = ("rank", "alpha", "mixed_ranks", "active_adapters", "shares", "tensors", "notes", "left_out")
-"""What adapters of one batch may differ in."""
+"""Fields in which adapters of one batch may differ."""
 
 
 def together(adapters: Sequence[LoraConfig], names: Sequence[str]) -> LoraConfig:
-    """The adapters of one batch, as many active as there are, with `mixed_ranks` where their ranks differ.
+    """The adapters of one batch as one configuration, with `mixed_ranks` if their ranks differ.
 
     names: of each, for the sentence
-    Raises ConfigError for two that differ in anything but rank, such as in the modules that they reach.
+    Raises ConfigError for two that differ in anything but rank, such as in their target modules.
     """
     if len(adapters) == 1:
         return adapters[0]
@@ -28,7 +28,7 @@ def together(adapters: Sequence[LoraConfig], names: Sequence[str]) -> LoraConfig
             if field.name not in _OWN and here != there:
                 raise ConfigError(
                     f"adapters {names[0]} and {name} differ in {field.name}: {short(here)} and {short(there)}; "
-                    "adapters of one batch may differ in rank alone"
+                    "adapters of one batch may differ only in rank"
                 )
     ranks = [adapter.rank for adapter in adapters]
     notes = tuple(dict.fromkeys(note for adapter in adapters for note in adapter.notes))

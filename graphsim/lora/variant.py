@@ -1,4 +1,4 @@
-"""The definition of a variant of LoRA; that of the plain adapter is only a name.
+"""The definition of a variant of LoRA; the plain adapter needs only a name.
 
 A variant is a file of `graphsim/lora/variants`, whose `VARIANT` is a `Variant`, or a subclass with its own steps.
 """
@@ -25,14 +25,14 @@ from graphsim.units import Num
 Shapes = dict[str, tuple[Num, ...]]
 
 OVERRIDE, OVERRIDDEN = "lora_override", "lora_overridden"
-"""The GEMM in a linear's place, and what stands for both."""
+"""The GEMM that replaces a linear, and the node for the result of both."""
 
 FUSED = ("lora_a", "lora_b")
-"""The parts of a chain that fused kernels run, as a shrink and an expand."""
+"""The parts of a chain that fused kernels run as a shrink and an expand."""
 
 
 class Described(Protocol):
-    """What variants read of an adapter's description, a `LoraConfig`; its fields have the same names."""
+    """The fields of a `LoraConfig` that variants read, under the same names."""
 
     @property
     def strategy(self) -> str:
@@ -84,11 +84,11 @@ class Described(Protocol):
 
     @property
     def invocation_tokens(self) -> Num:
-        """Prompt tokens behind aLoRA's invocation."""
+        """Prompt tokens after aLoRA's invocation."""
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """What the variant has beyond these."""
+        """The variant's own options."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -108,11 +108,11 @@ class Site:
 
     @property
     def present(self) -> Num:
-        """1 where any row has an adapter, else 0."""
+        """1 if any row has an adapter, else 0."""
         return np.greater(self.a.m * self.a.n * self.lora.active_adapters, 0.0)[()] * 1.0
 
     def between(self, part: str) -> LoraGemm:
-        """An r x r matrix that takes what A gives, of each adapter; on experts, of each expert."""
+        """An r x r matrix of each adapter, applied to A's result; on experts, of each expert."""
         kind = ExpertLoraGemm if isinstance(self.a, ExpertLoraGemm) else LoraGemm
         square = kind(**{f.name: getattr(self.a, f.name) for f in fields(kind)})
         return replace(square, role=f"{self.op.role}.{part}", k=self.a.n, split=Sharding.REPLICATED, units=0.0)
@@ -176,14 +176,16 @@ class Variant:
             )
 
     def unmergeable(self, formats: Iterable[Format]) -> str:
-        """Why it cannot be merged into weights of these formats; "" where it can."""
+        """Why it cannot be merged into weights of these formats; "" if it can."""
         narrow = sorted({f.name for f in formats if f.bytes < BF16.bytes})
         if self.unmerged or self.merges_few_bits or not narrow:
             return self.unmerged
         return f"PEFT 0.21 merges it into no weights of fewer than 16 bits, such as {', '.join(narrow)}"
 
     def require_format(self, op: Gemm, strategy: str) -> None:
-        """Raise ConfigError, naming module and format, for a linear that it cannot go on or be merged into."""
+        """Raise ConfigError, naming module and format, for a linear that it does not support or cannot be merged
+        into.
+        """
         if strategy == "merge" and (why := self.unmergeable([op.weights])):
             raise ConfigError(
                 f"lora.strategy = 'merge' is not allowed with variant '{self.name}' on '{op.role}', since {why}; "
@@ -205,47 +207,47 @@ class Variant:
     def adapted_tokens(self, lora: Described, new_tokens: Num, decode: bool) -> Num:
         """Tokens of a sequence to which a `partial` variant applies, out of `new_tokens` in a step.
 
-        decode: whether they are generated, not the prompt's
+        decode: whether they are generated rather than of the prompt
         """
         return new_tokens
 
     def ahead(self, site: Site) -> Iterator[tuple[str, Op]]:
-        """The operations from the linear's input to what is multiplied in its place; named as in `chain`.
+        """The operations from the linear's input to the GEMM that replaces it; named as in `chain`.
 
-        Where there are any, the linear itself runs only in steps in which no row has an adapter. Each is on the one
-        before it; one on weights alone is taken by the one behind it, the last by the GEMM. Their rows are those of
-        the linear where any has an adapter, and none where not (`Site.present`).
+        If there are any, the linear itself runs only in steps without adapted rows. Each takes the previous one's
+        result; one on weights only is an input of the next one, the last of the GEMM. They have the linear's rows if
+        any row has an adapter, and none otherwise (`Site.present`).
         """
         yield from ()
 
     def remade(self, site: Site) -> Remade:
-        """Format of the weights that `ahead` builds in place of the linear's; "" where it builds none."""
+        """Format of the weights that `ahead` builds to replace the linear's; "" if it builds none."""
         return ""
 
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
-        """The operations from the linear's input to what is added to its result, each on the one before it.
+        """The operations from the linear's input to the value added to its result, each on the previous one's result.
 
-        Each comes with the last part of its node's name; one on weights alone is taken by the one behind it. A variant
-        that works before the linear or behind it needs none, and then there is no addition.
+        Each comes with the last part of its node's name; one on weights only is an input of the next one. A variant
+        that acts before or after the linear needs none, and then has no addition.
         """
         yield "lora_a", site.a
         yield "lora_b", site.b
 
     def behind(self, site: Site) -> Iterator[Step]:
-        """The steps behind the ADD, the last of which then stands for the linear."""
+        """The steps after the ADD, the last of which then stands for the linear."""
         yield from ()
 
     def shared(self, sizes: Sequence[tuple[Num, Num]], lora: Described) -> Iterator[tuple[str, Op]]:
-        """What all modules of the adapter share, with the last part of its node's name.
+        """Nodes that all modules of the adapter share, with the last part of their names.
 
         sizes: inputs and outputs of each module with the adapter
         """
         yield from ()
 
     def on_table(self, name: str, op: Embedding, inputs: list[Value], lora: Described) -> Iterator[Step]:
-        """The steps around the token embedding, of a variant whose `table` is none of factors.
+        """The steps around the token embedding, for a variant whose `table` is not `factors`.
 
-        Raises ConfigError for one that does not go there.
+        Raises ConfigError for a variant that does not support it.
         """
         raise ConfigError(
             f"lora.target_modules reaches the embedding '{op.module}', but variant '{self.name}' goes on linear layers "
@@ -254,11 +256,11 @@ class Variant:
         yield
 
     def tensors(self, op: Gemm, rank: Num, lora: Described) -> Shapes:
-        """What PEFT saves of it for a linear: shapes by name, less `.weight`."""
+        """The tensors that PEFT saves for a linear: shapes by name, without `.weight`."""
         return {"lora_A": (rank, op.k), "lora_B": (op.n, rank)}
 
     def table_tensors(self, op: Embedding, rank: Num, lora: Described) -> Shapes | None:
-        """The same for the token embedding; None where that is as for a linear."""
+        """The same for the token embedding; None if they are the same as for a linear."""
         return {"lora_embedding_A": (rank, op.entries), "lora_embedding_B": (op.width, rank)}
 
     def merged(self, site: Site, merge: LoraMerge) -> LoraMerge:
@@ -266,7 +268,7 @@ class Variant:
         return merge
 
     def steps(self, site: Site) -> Iterator[Step]:
-        """What is before the linear, the linear, the chain beside it, the ADD, and what is behind that.
+        """The steps before the linear, the linear, the chain parallel to it, the ADD, and the steps after that.
 
         Raises ConfigError for a chain of which a part would be lost.
         """
@@ -283,7 +285,7 @@ class Variant:
         yield from behind
 
     def _overridden(self, site: Site, ahead: Sequence[tuple[str, Op]]) -> Generator[Step, None, Value]:
-        """The linear, the GEMM in its place, and what they give together, which is returned."""
+        """The linear, the GEMM that replaces it, and the node for their common result, which is returned."""
         own, product, result = _overrides(site, self.remade(site))
         yield site.name, own, site.inputs
         inputs = yield from _in_a_row(site.name, ahead, site.inputs)
@@ -292,12 +294,12 @@ class Variant:
         return Value(f"{site.name}.{OVERRIDDEN}")
 
     def _keep_all(self, parts: Sequence[str]) -> None:
-        """Raise ConfigError where two nodes would have one name, or fused kernels leave a part out."""
+        """Raise ConfigError if two nodes would have one name, or fused kernels would omit a part."""
         taken = ("lora_add", *(["lora_scale"] if self.scaled else []), OVERRIDE, OVERRIDDEN)
         for i, part in enumerate(parts):
             if part in parts[:i] or part in taken:
                 raise ConfigError(
-                    f"graphsim/lora/variants: the chain of '{self.name}' names a part '{part}', which is taken; "
+                    f"graphsim/lora/variants: the chain of '{self.name}' names a part '{part}', which is already used; "
                     f"expected a name for each part, other than {', '.join(taken[:-1])} and {taken[-1]}"
                 )
         if self.fused and tuple(parts) != FUSED:
@@ -308,7 +310,7 @@ class Variant:
 
 
 def _in_a_row(name: str, parts: Sequence[tuple[str, Op]], inputs: list[Value]) -> Generator[Step, None, list[Value]]:
-    """The steps of these operations, each on what the one before it gives; returns what the next one takes."""
+    """The steps of these operations, each on the previous one's result; returns the inputs of the next one."""
     made: list[Value] = []
     for part, op in parts:
         given = Value(f"{name}.{part}")
@@ -328,8 +330,8 @@ def _overrides(site: Site, remade: Remade) -> tuple[OverriddenGemm, OverridingGe
     op, there = site.op, site.present
     if type(op) is not Gemm:
         raise ConfigError(
-            f"lora.target_modules reaches '{op.module}', which is no plain linear layer; variant "
-            f"'{site.lora.variant}' takes the place of those only: leave it out, or exclude_modules it"
+            f"lora.target_modules reaches '{op.module}', which is not a plain linear layer; variant "
+            f"'{site.lora.variant}' replaces only those; leave it out, or list it in exclude_modules"
         )
     given = {f.name: getattr(op, f.name) for f in fields(Gemm)}
     formats = {"": op.weights, "factors": site.a.weights, "activations": op.activations}

@@ -1,4 +1,4 @@
-"""Variants of LoRA, one file each: what the files of this package call `VARIANT` is what there is."""
+"""Variants of LoRA, one file each, which defines `VARIANT`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from graphsim.lora.variant import Variant
 
 
 def known() -> Mapping[str, Variant]:
-    """All variants by name. Raises ConfigError for a file of the package that gives none."""
+    """All variants by name. Raises ConfigError for a file of the package that defines none."""
     return _found(tuple(__path__))
 
 
@@ -23,6 +23,8 @@ def _found(folders: tuple[str, ...]) -> Mapping[str, Variant]:
     for entry in pkgutil.iter_modules(folders):
         variant = getattr(import_module(f"{__name__}.{entry.name}"), "VARIANT", None)
         if not isinstance(variant, Variant):
-            raise ConfigError(f"graphsim/lora/variants: '{entry.name}' gives no variant; expected VARIANT = Variant(…)")
+            raise ConfigError(
+                f"graphsim/lora/variants: '{entry.name}' defines no variant; expected VARIANT = Variant(…)"
+            )
         found[variant.name] = variant
     return MappingProxyType(found)

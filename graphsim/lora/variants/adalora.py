@@ -1,7 +1,7 @@
 """AdaLoRA: a trained diagonal between A and B, whose entries training prunes. arXiv 2303.10512.
 
 PEFT 0.21 (`tuners/adalora/layer.py`) multiplies A by the diagonal in every forward pass. A file's ranks are `init_r`,
-or what `rank_pattern` kept of it.
+or those kept by `rank_pattern`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Activated LoRA: it works on the tokens behind its invocation only, as every generated token is. arXiv 2504.12397."""
+"""Activated LoRA: it acts only on the tokens after its invocation, as every generated token is. arXiv 2504.12397."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class _Activated(Variant):
     __slots__ = ()
 
     def adapted_tokens(self, lora: Described, new_tokens: Num, decode: bool) -> Num:
-        """All that are generated, and of a prompt those behind the invocation."""
+        """All that are generated, and of a prompt those after the invocation."""
         return new_tokens if decode else np.minimum(lora.invocation_tokens, new_tokens)
 
 
@@ -21,5 +21,5 @@ VARIANT = _Activated(
     partial=True,
     pattern_field="rank_pattern",
     table="factors",
-    unmerged="it works on the tokens behind its invocation only",
+    unmerged="it acts only on the tokens after its invocation",
 )

@@ -1,4 +1,4 @@
-"""BD-LoRA: one factor is block-diagonal, so that devices exchange nothing for the adapter. arXiv 2510.23346."""
+"""BD-LoRA: one factor is block-diagonal, so that the adapter needs no communication. arXiv 2510.23346."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class _BlockDiagonal(Variant):
     __slots__ = ()
 
     def dealt(self, lora: Described) -> Mapping[str, Num]:
-        """Blocks, and with them the rank. Raises ConfigError unless every rank is cut into whole blocks."""
+        """Blocks, and with them the rank. Raises ConfigError unless every rank is divisible into whole blocks."""
         _require_blocks(lora)
         return {"blocks": lora.blocks, "rank": lora.rank}
 
@@ -30,7 +30,9 @@ class _BlockDiagonal(Variant):
 
 
 def _require_blocks(lora: Described) -> None:
-    """Raise ConfigError unless every rank is cut into whole blocks; of symbols, it is a guard of what is recorded."""
+    """Raise ConfigError unless every rank is divisible into whole blocks; for symbols, a guard is stored on the
+    tape.
+    """
     ranks = {"rank": lora.rank, **{f"rank_pattern.{name}": rank for name, rank in lora.rank_pattern.items()}}
     for name, rank in ranks.items():
         _require_whole(lora.blocks, rank, f" is not allowed for a lora.{name} of ", "")
@@ -46,7 +48,7 @@ def _require_whole(blocks: Num, size: Num, words: str, what: str) -> None:
 
 
 def _factors(op: Gemm, a: LoraA, b: LoraB, lora: Described) -> tuple[LoraA, LoraB]:
-    """A device meets the blocks of its own slice only, so factors are sharded over ranks and exchange nothing.
+    """A device needs only the blocks of its own slice, so factors are sharded over ranks without communication.
 
     B is block-diagonal at a column-parallel base, A at a row-parallel one.
     """
@@ -62,7 +64,9 @@ def _factors(op: Gemm, a: LoraA, b: LoraB, lora: Described) -> tuple[LoraA, Lora
 
 
 def _side(op: Gemm, lora: Described) -> str:
-    """Which factor has blocks, `a` or `b`: as the adapter says, else as a tensor-parallel group cuts the base."""
+    """Which factor has blocks, `a` or `b`: as stated by the adapter, else according to how a tensor-parallel group
+    shards the base.
+    """
     if lora.blocks_a is None and lora.blocks_b is None:
         return "a" if op.split is Sharding.ROW else "b"
     name = op.module.rpartition(".")[2]

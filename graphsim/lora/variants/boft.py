@@ -24,7 +24,7 @@ class _Butterfly(Variant):
     __slots__ = ()
 
     def check(self, lora: Described) -> None:
-        """Raise ConfigError unless blocks are told by their number or by their size, and not by both."""
+        """Raise ConfigError unless blocks are given either by number or by size."""
         Variant.check(self, lora)
         number, size = lora.options["boft_block_num"], lora.options["boft_block_size"]
         if bool(number) == bool(size):
@@ -48,7 +48,7 @@ class _Butterfly(Variant):
         yield "lora_rotated", rotation(site, "lora_rotated", inputs, dense=True)
 
     def _block(self, site: Site) -> float:
-        """The size of a block. Raises ConfigError where the inputs cannot be cut into them, or not so often halved."""
+        """The size of a block. Raises ConfigError if the inputs cannot be divided or halved that often."""
         options, inputs = site.lora.options, int(float(site.op.k))
         number, size, factors = (
             options[key] for key in ("boft_block_num", "boft_block_size", "boft_n_butterfly_factor")
@@ -66,11 +66,11 @@ class _Butterfly(Variant):
         return float(block)
 
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
-        """Nothing is added."""
+        """No addition."""
         yield from ()
 
     def behind(self, site: Site) -> Iterator[Step]:
-        """The scaling, from which the linear's bias is taken first, and given back."""
+        """The scaling, which excludes the linear's bias."""
         turns = 1.0 + 2.0 * float(site.op.bias)
         yield from scaled_result(
             site,

@@ -1,7 +1,7 @@
 """DeLoRA: LoRA whose factors are normalised, with one trained strength. arXiv 2503.18225.
 
-PEFT 0.21 (`tuners/delora/layer.py`): the input is scaled by the norms of W's columns, which are kept, and what A gives
-by the norms of the factors, which are taken in every forward pass.
+PEFT 0.21 (`tuners/delora/layer.py`): the input is scaled by the norms of W's columns, which are kept, and A's result
+by the norms of the factors, which are computed in every forward pass.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class _Decoupled(Variant):
     __slots__ = ()
 
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
-        """The scaled input, A, the norms and what they scale, B."""
+        """The scaled input, A, the norms and their scaling, B."""
         op, rank, rows = site.op, site.a.n, adapted_rows(site)
         factors = rank * (op.n + op.k)
         yield "lora_norms", HeldWeights(

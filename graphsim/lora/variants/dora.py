@@ -1,4 +1,6 @@
-"""DoRA: the norm of each output of W + s B A is trained apart, and taken in every forward pass. arXiv 2402.09353."""
+"""DoRA: the magnitude of each output is trained separately, and the norm of W + s B A is computed in every forward
+pass. arXiv 2402.09353.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ class _WeightDecomposed(Variant):
     __slots__ = ()
 
     def behind(self, site: Site) -> Iterator[Step]:
-        """The norm, which takes weights only, and the scaling by it."""
+        """The norm of the weights, and the scaling by it."""
         name, op, a, joined = site.name, site.op, site.a, site.joined
         norm = DoraNorm(
             role=f"{op.role}.dora_norm", n=op.n, k=op.k, rank=a.n * np.minimum(a.m, 1.0), split=op.split,
@@ -43,7 +45,9 @@ class _WeightDecomposed(Variant):
 
 
 def _cut_elems(site: Site) -> Num:
-    """Elements of the factor that is cut otherwise than the base: A over ranks, or B over a row base's outputs."""
+    """Elements of the factor that is sharded differently from the base: A over ranks, or B over a row base's
+    outputs.
+    """
     if site.a.split is Sharding.COLUMN:
         return site.a.n * site.a.k
     row_b = site.op.split is Sharding.ROW and site.b.split is Sharding.COLUMN

@@ -1,7 +1,7 @@
 """FourierFT: some entries of a spectrum, which an inverse Fourier transform turns into a change of W. arXiv 2405.03003.
 
 PEFT 0.21 (`tuners/fourierft/layer.py`) fills a spectrum in fp32, transforms it over both sides, takes the real part and
-scales it in every forward pass, and runs a GEMM as wide as the linear's. The rank is the number of entries.
+scales it in every forward pass, and runs a GEMM of the linear's dimensions. The rank is the number of entries.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class _Spectral(Variant):
     __slots__ = ()
 
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
-        """What the entries make, and the GEMM with it."""
+        """The weights computed from the entries, and the GEMM with them."""
         op = site.op
         weight = op.n * op.k
         require_at_most(site, "rank", site.a.n, weight, "entries of its weights")
@@ -33,7 +33,7 @@ class _Spectral(Variant):
         yield "lora_product", product(site, "lora_product")
 
     def merged(self, site: Site, merge: LoraMerge) -> LoraMerge:
-        """What is made, and the sum."""
+        """The computed weights, and the sum."""
         return folded(merge, self.chain(site))
 
     def tensors(self, op: Gemm, rank: Num, lora: Described) -> Shapes:

@@ -33,11 +33,11 @@ class _Reflected(Variant):
         )  # fmt: skip
 
     def remade(self, site: Site) -> Remade:
-        """The reflections are made in the vectors' format, and W is cast to it."""
+        """The reflections are computed in the vectors' format, and W is cast to it."""
         return "factors"
 
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
-        """Nothing is added."""
+        """No addition."""
         yield from ()
 
     def merged(self, site: Site, merge: LoraMerge) -> LoraMerge:

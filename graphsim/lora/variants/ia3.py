@@ -24,7 +24,7 @@ class _Rescaled(Variant):
             yield "lora_scaled", scaled_input(site, "lora_scaled", vectors=live(site), launches=live(site))
 
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
-        """Nothing is added."""
+        """No addition."""
         yield from ()
 
     def behind(self, site: Site) -> Iterator[Step]:
@@ -48,9 +48,9 @@ class _Rescaled(Variant):
 
 
 def _feeds_forward(op: Gemm, lora: Described) -> bool:
-    """PEFT's rule: an expression is for the whole path, a name for how it ends, inside a word too.
+    """PEFT's rule: an expression matches the whole path, a name its end, even within a word.
 
-    Where nothing is said, it is what leads back from an MLP to the residual stream.
+    By default, the projections from an MLP back to the residual stream.
     """
     names = lora.options["feedforward_modules"]
     if names is None:

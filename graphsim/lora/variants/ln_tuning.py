@@ -1,7 +1,8 @@
-"""LN tuning: norms, or whatever modules are named, are trained whole, as copies beside the model's. arXiv 2312.11420.
+"""LN tuning: norms, or whatever modules are named, are trained in full, as copies of the model's. arXiv
+2312.11420.
 
 A step runs the copy in place of the model's own module (PEFT 0.21, `tuners/ln_tuning/layer.py`), so it takes no
-longer; merging puts the copy there for good.
+longer; merging replaces the module permanently.
 """
 
 from __future__ import annotations

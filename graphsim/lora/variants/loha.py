@@ -1,7 +1,7 @@
-"""LoHa: the element-wise product of two products of factors, as wide as the linear itself. arXiv 2108.06098.
+"""LoHa: the element-wise product of two factor products, of the linear's dimensions. arXiv 2108.06098.
 
-PEFT 0.21 (`tuners/loha/layer.py`) makes both GEMMs, multiplies and scales them in every forward pass, and runs a
-GEMM as wide as the linear's with what comes out.
+PEFT 0.21 (`tuners/loha/layer.py`) computes both products, multiplies and scales them in every forward pass, and runs a
+GEMM of the linear's dimensions with the result.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class _Hadamard(Variant):
     __slots__ = ()
 
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
-        """What the four factors make, and the GEMM with it."""
+        """The weights computed from the four factors, and the GEMM with them."""
         op, rank = site.op, site.a.n
         weight = op.n * op.k
         yield "lora_delta", built(
@@ -28,7 +28,7 @@ class _Hadamard(Variant):
         yield "lora_product", product(site, "lora_product")
 
     def merged(self, site: Site, merge: LoraMerge) -> LoraMerge:
-        """What is made, and the sum."""
+        """The computed weights, and the sum."""
         return folded(merge, self.chain(site))
 
     def tensors(self, op: Gemm, rank: Num, lora: Described) -> Shapes:

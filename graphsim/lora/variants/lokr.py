@@ -1,6 +1,7 @@
 """LoKr: the Kronecker product of two small matrices, the larger of which may be a GEMM itself. arXiv 2309.14859.
 
-PEFT 0.21 (`tuners/lokr/layer.py`) makes it in every forward pass, and runs a GEMM as wide as the linear's with it.
+PEFT 0.21 (`tuners/lokr/layer.py`) computes it in every forward pass, and runs a GEMM of the linear's dimensions with
+it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class _Kronecker(Variant):
     __slots__ = ()
 
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
-        """What the factors make, and the GEMM with it."""
+        """The weights computed from the factors, and the GEMM with them."""
         rank, weight = site.a.n, site.op.n * site.op.k
         held, flops, products = self._factors(site)
         yield "lora_delta", built(
@@ -30,7 +31,7 @@ class _Kronecker(Variant):
         yield "lora_product", product(site, "lora_product")
 
     def _factors(self, site: Site) -> tuple[Num, Num, Num]:
-        """Parameters, flops of the GEMMs among them, and elements that these give."""
+        """Parameters, flops of the GEMMs between them, and elements of their results."""
         factor, both = site.lora.options["decompose_factor"], site.lora.options["decompose_both"]
         (a, b), (c, d) = (factorised(int(float(size)), factor) for size in (site.op.n, site.op.k))
         rank = site.a.n
@@ -41,7 +42,7 @@ class _Kronecker(Variant):
         return held, 2.0 * rank * products, products
 
     def merged(self, site: Site, merge: LoraMerge) -> LoraMerge:
-        """What is made, and the sum."""
+        """The computed weights, and the sum."""
         return folded(merge, self.chain(site))
 
     def tensors(self, op: Gemm, rank: Num, lora: Described) -> Shapes:
@@ -56,9 +57,9 @@ class _Kronecker(Variant):
 
 
 def factorised(size: int, factor: int) -> tuple[int, int]:
-    """Two factors of a size, the smaller one first: that factor where it divides, else the closest pair up to it.
+    """Two factors of a size, the smaller one first: the given factor if it divides, else the closest pair up to it.
 
-    As PEFT's `factorization` finds them: -1 is for a pair as close to the square root as there is.
+    As in PEFT's `factorization`: -1 means the pair closest to the square root.
     """
     if factor > 0 and size % factor == 0:
         return factor, size // factor

@@ -36,7 +36,7 @@ class _Shared(Variant):
         )  # fmt: skip
 
     def remade(self, site: Site) -> Remade:
-        """Of `bat` the sum of W and the block's GEMMs, in the wider format of the two."""
+        """For `bat`, the sum of W and the block's GEMMs, in the wider format of the two."""
         return "factors" if self._kind(site) == "bat" else ""
 
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:

@@ -1,6 +1,6 @@
-"""OFT: blocks of the linear's input are rotated, each by an orthogonal matrix of its own. arXiv 2306.07280.
+"""OFT: blocks of the linear's input are rotated, each by its own orthogonal matrix. arXiv 2306.07280.
 
-PEFT 0.21 (`tuners/oft/layer.py`) makes the matrices in every forward pass, from the upper halves of skew-symmetric
+PEFT 0.21 (`tuners/oft/layer.py`) computes the matrices in every forward pass, from the upper halves of skew-symmetric
 ones: by a Neumann series of a few GEMMs, or by solving a system for each.
 """
 
@@ -30,7 +30,7 @@ class _Orthogonal(Variant):
     __slots__ = ()
 
     def check(self, lora: Described) -> None:
-        """Raise ConfigError unless blocks are told by their number or by their size, and not by both."""
+        """Raise ConfigError unless blocks are given either by number or by size."""
         Variant.check(self, lora)
         number, size = lora.options["r"], lora.options["oft_block_size"]
         if bool(number) == bool(size):
@@ -46,11 +46,11 @@ class _Orthogonal(Variant):
         yield "lora_rotated", rotation(site, "lora_rotated", block)
 
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
-        """Nothing is added."""
+        """No addition."""
         yield from ()
 
     def on_table(self, name: str, op: Embedding, inputs: list[Value], lora: Described) -> Iterator[Step]:
-        """The rows that were looked up are rotated."""
+        """Rotates the rows that were looked up."""
         there, rows = np.minimum(lora.rank, 1.0), op.tokens * lora.adapter_share
         block, made = _matrices(int(float(op.width)), there, lora)
         given: dict[str, Any] = {"activations": op.activations, "layer": op.layer}
@@ -81,9 +81,9 @@ class _Orthogonal(Variant):
 
 
 def _matrices(inputs: int, there: Num, lora: Described) -> tuple[float, dict[str, Any]]:
-    """The size of a block, and what the matrices of all of them take.
+    """The size of a block, and the work of computing all matrices.
 
-    there: 0 where there is no adapter, else 1
+    there: 0 without an adapter, else 1
     """
     options = lora.options
     number, block = blocks_of(inputs, options["r"], options["oft_block_size"])
@@ -107,7 +107,7 @@ def _halves(inputs: int, lora: Described) -> tuple[Num, ...]:
 
 
 def blocks_of(inputs: int, number: int, size: int) -> tuple[int, int]:
-    """How many blocks there are, and their size: the closest divisor of the inputs to what was asked for."""
+    """The number of blocks and their size: the divisor of the inputs closest to the requested one."""
     asked = _divisor(inputs, size or number)
     return (inputs // asked, asked) if size else (asked, inputs // asked)
 

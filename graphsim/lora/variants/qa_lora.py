@@ -23,7 +23,7 @@ class _QuantisationAware(Variant):
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
         """The averages, A of fewer inputs, B."""
         op, a, groups = site.op, site.a, site.lora.group_size
-        rows = a.m * np.minimum(a.n, 1.0)  # without a rank there is no adapter
+        rows = a.m * np.minimum(a.n, 1.0)  # no adapter without a rank
         pool = GroupPool(
             role=f"{op.role}.lora_pool", m=rows, k=a.k, groups=groups, activations=op.activations, layer=op.layer
         )

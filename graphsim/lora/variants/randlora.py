@@ -36,7 +36,7 @@ class _RandomBases(Variant):
         yield "lora_b", replace(site.b, k=rank * bases, shared=True, frozen=True)
 
     def shared(self, sizes: Sequence[tuple[Num, Num]], lora: Described) -> Iterator[tuple[str, Op]]:
-        """The bases of the largest inputs and outputs among the modules, of which nothing is trained."""
+        """The bases of the largest inputs and outputs among the modules, none of them trained."""
         inputs, outputs = (np.max([float(size[i]) for size in sizes]) for i in range(2))
         least, most = np.minimum(inputs, outputs), np.maximum(inputs, outputs)
         elems = lora.rank * (least + most * bases_of(least, lora.rank))

@@ -1,6 +1,6 @@
 """RoAd: pairs of a linear's results are rotated and scaled. arXiv 2409.00119, equation 4.
 
-PEFT 0.21 (`tuners/road/layer.py`): half of each group is turned and stacked, both halves are scaled and added.
+PEFT 0.21 (`tuners/road/layer.py`): half of each group is rotated and stacked, both halves are scaled and added.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from graphsim.ops import Gemm, LoraMerge, Op
 from graphsim.units import Num
 
 NUMBERS = {"road_1": 1.0, "road_2": 2.0, "road_4": 4.0}
-"""Angles and scales for each result: both are shared by a pair, apart for each, or apart for each side of the turn."""
+"""Angles and scales for each result: shared by a pair, one per result, or one per result and side of the rotation."""
 
 
 class _Rotated(Variant):
     __slots__ = ()
 
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
-        """Nothing is added."""
+        """No addition."""
         yield from ()
 
     def behind(self, site: Site) -> Iterator[Step]:
-        """The turned result: a turned copy, two GEMMs and a sum, and the two columns of numbers before them."""
+        """The rotated result: a rotated copy, two products and a sum, after computing the two columns of numbers."""
         numbers = NUMBERS[site.lora.options["variant"]] * live(site)
         require_divisor(site, "options.group_size", site.lora.options["group_size"], inputs=False)
         yield from scaled_result(site, "lora_scaled", vectors=numbers, steps=4.0, passes=5.0, launches=9.0 * live(site))

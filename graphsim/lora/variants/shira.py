@@ -1,7 +1,7 @@
 """SHiRA: as many entries of W as LoRA has parameters are trained. arXiv 2406.13175.
 
-PEFT 0.21 (`tuners/shira/layer.py`) copies W and adds the entries to the copy in every forward pass. Of each entry it
-keeps the row and the column too, in 32 bits, which no training changes.
+PEFT 0.21 (`tuners/shira/layer.py`) copies W and adds the entries to the copy in every forward pass. It also stores the
+row and column of each entry in 32 bits, which are not trained.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class _Sparse(Variant):
         )  # fmt: skip
 
     def remade(self, site: Site) -> Remade:
-        """The copy is W's own format, widened where that has few bits."""
+        """The copy is in W's own format, or 16 bits if that is quantised."""
         return "activations"
 
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
-        """Nothing is added."""
+        """No addition."""
         yield from ()
 
     def merged(self, site: Site, merge: LoraMerge) -> LoraMerge:

@@ -1,7 +1,7 @@
-"""VB-LoRA: A and B are put together from a bank of vectors that all modules share. arXiv 2405.15179.
+"""VB-LoRA: A and B are composed from a bank of vectors that all modules share. arXiv 2405.15179.
 
 PEFT 0.21 (`tuners/vblora/layer.py`) chooses the best of the bank for every piece of A and B, weighs and adds them, in
-every forward pass; a file with `save_only_topk_weights` is made whole when it is loaded.
+every forward pass; a file with `save_only_topk_weights` is expanded on loading.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class _VectorBank(Variant):
     __slots__ = ()
 
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
-        """The factors as they are put together, and the two GEMMs with them."""
+        """The composed factors, and the two GEMMs with them."""
         options, elems = site.lora.options, site.a.n * (site.op.n + site.op.k)
         vectors, length, chosen = (options[key] for key in ("num_vectors", "vector_length", "topk"))
         require_divisor(site, "options.vector_length", length)

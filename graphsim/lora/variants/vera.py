@@ -1,4 +1,4 @@
-"""VeRA: random factors that all modules share and training leaves alone, and a trained vector behind each.
+"""VeRA: random factors that all modules share and that are not trained, with a trained vector after each.
 
 arXiv 2310.11454, section 3.1.
 """
@@ -25,14 +25,14 @@ class _VectorBased(Variant):
     def chain(self, site: Site) -> Iterator[tuple[str, Op]]:
         """A, the vector d, B, the vector b."""
         a, b = (replace(factor, shared=True, frozen=True) for factor in (site.a, site.b))
-        live = np.minimum(a.n, 1.0)  # without a rank there is no adapter
+        live = np.minimum(a.n, 1.0)  # no adapter without a rank
         yield "lora_a", a
         yield "lora_d", _vector(site.op, "d", a, live)
         yield "lora_b", b
         yield "lora_scale", _vector(site.op, "scale", b, live)
 
     def shared(self, sizes: Sequence[tuple[Num, Num]], lora: Described) -> Iterator[tuple[str, Op]]:
-        """Both factors, of the largest inputs and outputs among the modules; training leaves them alone."""
+        """Both factors, for the largest inputs and outputs among the modules; not trained."""
         largest = sum(np.max([float(size[i]) for size in sizes]) for i in range(2))
         elems = lora.rank * largest
         stored = elems * FORMATS[lora.lora_dtype].bytes
@@ -62,5 +62,5 @@ VARIANT = _VectorBased(
     parts=("vera_lambda_b", "vera_lambda_d"),
     peft_type="VERA",
     rank_default=256,
-    scaled=False,  # PEFT 0.21, tuners/vera/layer.py: the trained vectors scale, there is no alpha
+    scaled=False,  # PEFT 0.21, tuners/vera/layer.py: the trained vectors scale; there is no alpha
 )
