@@ -1,1 +1,1 @@
-"""What a model is: its description, its layers, and where descriptions come from."""
+"""Models: their descriptions, layers, and readers."""

@@ -20,7 +20,7 @@ from graphsim.ops.precision import Precision
 def build(config: ModelConfig, phase: Phase, precision: Precision, stage: range | None = None) -> nx.DiGraph:
     """The logical graph of one step: projections under their Hugging Face names, no adapter, one device.
 
-    phase: the towers are part of it where it says what images or sound it brings, be it none
+    phase: the towers are part of it if it states media, even if none
     stage: indices of the layers to build, all by default; towers and stem come with the first layer, the head with the
     last.
     """
@@ -49,7 +49,7 @@ def build(config: ModelConfig, phase: Phase, precision: Precision, stage: range 
 
 
 def _start(config: ModelConfig, scope: Scope) -> str:
-    """The prompt's values: of its tokens, and in the places that images and sound stand at, of the towers."""
+    """The prompt's values: of its tokens, and of the towers at the positions of images and sound."""
     values = [value for encoder in config.encoders if not encoder.seen for value in encoder.build(scope)]
     x = config.stem.build(scope)
     if not values:
@@ -63,7 +63,7 @@ def _start(config: ModelConfig, scope: Scope) -> str:
 
 
 def _seen(config: ModelConfig, scope: Scope) -> Source | None:
-    """Rows of a tower that cross-attention reads; None in a step that makes none."""
+    """Rows of a tower that cross-attention reads; None in a step that computes none."""
     for encoder in config.encoders:
         values = encoder.build(scope) if encoder.seen else []
         if values:

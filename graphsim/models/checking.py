@@ -1,4 +1,4 @@
-"""`check_checkpoint`: what a model folder's tensors say of the structure that its config describes."""
+"""`check_checkpoint`: compares a model folder's tensors with the structure that its config describes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model is: a stem, its layers one by one, a head."""
+"""The description of a model: a stem, its layers one by one, a head."""
 
 from __future__ import annotations
 
@@ -30,11 +30,14 @@ if TYPE_CHECKING:
 class ModelConfig:
     """A model's structure. Only `lora_config` may be assigned.
 
-    name: the model's name; hidden_size: width of the residual stream, in elements
+    name: the model's name
+    hidden_size: width of the residual stream, in elements
     streams: number of parallel residual streams (hyper-connections), each `hidden_size` wide; 1 in most models
-    stem: token and position embeddings; layers: one description per layer, in order; equal layers are simulated once
+    stem: token and position embeddings
+    layers: one description per layer, in order; equal layers are simulated once
         and repeated
-    head: output head; encoders: towers for images and sound, which a step runs if its requests have any
+    head: output head
+    encoders: towers for images and sound, which a step runs if its requests have any
     source_encoder: the encoder of an encoder-decoder, which reads the input
     drafting: for a draft that predicts a block of tokens at once: what it reads of its target model
     layer_prefix: module path of a layer, with `{}` in place of its index
@@ -42,7 +45,8 @@ class ModelConfig:
     precision: number formats of a quantised checkpoint; None where the user chooses
     model_type: the `model_type` of a Hugging Face config.json (the outermost one in a nested config); "" without one
     published_parameters: the number of parameters that the publisher states, checked against the structure
-    source: where the description comes from; notes: what the reader left out or assumed
+    source: where the description comes from
+    notes: what the reader left out or assumed
     lora_config: the adapter of the model, used where a function is given none
     document: the data of the model file that it was read from; None for a config.json or a checkpoint
     """

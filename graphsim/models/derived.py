@@ -1,4 +1,4 @@
-"""A model of the catalog with what its name says was done to it: cut to fewer layers, quantised."""
+"""A model of the catalog modified as stated in its name: with fewer layers, or quantised."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from graphsim.ops.precision import load_precision
 
 
 def altered(config: ModelConfig, named: NamedModel) -> ModelConfig:
-    """The model as its name says; the caller's own.
+    """The model according to its name, as a copy for the caller.
 
-    Raises ConfigError for more layers than the model has, and for a format that its name does not settle.
+    Raises ConfigError for more layers than the model has, and for a format that its name does not determine.
     """
     config = _cut(config, named.layers) if named.layers else copy.copy(config)
     return _quantised(config, named) if named.precision else config

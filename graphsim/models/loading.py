@@ -1,4 +1,4 @@
-"""Models by name, path or data: the one door through which a description becomes a ModelConfig."""
+"""Models by name, path or data: the only place where a description becomes a ModelConfig."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 _SUFFIXES = (".yaml", ".yml", ".json", ".gguf")
 _NO_MODEL = re.compile(r"-0000[2-9]-of-|-000[1-9]\d-of-|-00[1-9]\d\d-of-|mmproj")
-"""Names of GGUF files that go on from another one, or that hold a tower."""
+"""Names of GGUF files that continue another one, or that hold a tower."""
 
 ModelRef = str | Path | Mapping[str, Any] | ModelConfig
-"""What names a model: a catalog name, a path, the data of a file, or the model itself."""
+"""A reference to a model: a catalog name, a path, the data of a file, or the model itself."""
 
 
 def list_models() -> list[str]:
@@ -41,7 +41,7 @@ def list_models() -> list[str]:
 def load_model(ref: ModelRef, *, check: bool = True, ignore: Iterable[str] | str = ()) -> ModelConfig:
     """The model that `ref` names: a catalog name, a YAML, config.json or GGUF file, a model folder, or such data.
 
-    check: compare the structure with the headers or the index of the safetensors files beside a config.json
+    check: compare the structure with the headers or the index of the safetensors files next to a config.json
     ignore: keys of a Hugging Face config that graphsim does not know and that appear to shape the model, to be ignored;
         `all` ignores every such key
     The result belongs to the caller: assigning its `lora_config` changes no other model.
@@ -73,7 +73,7 @@ def load_model(ref: ModelRef, *, check: bool = True, ignore: Iterable[str] | str
 def checkpoint_report(
     config: ModelConfig, ref: str | Path, ignore: Iterable[str] | str = ()
 ) -> CheckpointReport | None:
-    """The model's structure beside the tensors of its folder; None where the folder has none of these."""
+    """The model's structure compared with the tensors of its folder; None if the folder has none."""
     path = _find(ref)
     if not isinstance(path, Path):
         return None
@@ -86,7 +86,7 @@ def _from_path(path: Path, ignore: tuple[str, ...]) -> ModelConfig:
 
 
 def _stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
-    """What changes when a model's files do: its description's, and where there are some, its checkpoint's."""
+    """A stamp that changes with a model's files: the description and, if present, the checkpoint."""
     files = [path]
     if path.name == "config.json":
         files += sorted([*path.parent.glob("*.safetensors*"), *path.parent.glob("hf_quant_config.json")])
@@ -97,7 +97,7 @@ def _stamp(path: Path) -> tuple[tuple[str, int, int], ...]:
 def _compared(
     path: Path, stamp: tuple[tuple[str, int, int], ...], ignore: tuple[str, ...]
 ) -> tuple[ModelConfig, CheckpointReport] | None:
-    """A model as its checkpoint has it, and how both differ; None where there is no checkpoint."""
+    """A model corrected by its checkpoint, and their differences; None without a checkpoint."""
     if path.suffix != ".gguf" and path.name != "config.json":
         return None
     from graphsim.files.safetensors import read_folder
@@ -123,12 +123,12 @@ def get_configs(ref: ModelRef) -> ModelConfig:
 
 
 def is_hugging_face(data: Mapping[str, Any]) -> bool:
-    """Whether data is a Hugging Face config rather than a model file of graphsim's own, which may name a type too."""
+    """Whether data is a Hugging Face config rather than a graphsim model file, which may state a type, too."""
     return ("model_type" in data or "architectures" in data) and not {"stem", "blocks"} <= data.keys()
 
 
 def check_ignore(ignore: Iterable[str] | str) -> tuple[str, ...]:
-    """The keys to go on without, as a tuple. Raises ConfigError for anything but names."""
+    """The keys to ignore, as a tuple. Raises ConfigError for anything but names."""
     listed = [part.strip() for part in ignore.split(",") if part.strip()] if isinstance(ignore, str) else list(ignore)
     if not all(isinstance(key, str) for key in listed):
         raise ConfigError(f"ignore = {short(ignore)} is not allowed; expected keys of the config, or all")
@@ -160,7 +160,7 @@ def _from_file(path: Path, stamp: tuple[tuple[str, int, int], ...], ignore: tupl
 
 
 def _with_quantisation(data: dict[str, Any], path: Path) -> dict[str, Any]:
-    """ModelOpt keeps the quantisation, or the layers of a mixed one, in a file of its own beside config.json."""
+    """ModelOpt keeps the quantisation, or the layers of a mixed one, in a separate file next to config.json."""
     beside, said = path.with_name("hf_quant_config.json"), data.get("quantization_config")
     enough = said is not None
     if isinstance(said, Mapping) and said.get("quant_algo") == "MIXED_PRECISION":
@@ -171,7 +171,7 @@ def _with_quantisation(data: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _find(ref: str | Path) -> Path | NamedModel | dict[str, Any]:
-    """The file behind a reference, the model that it names, or the config that its sizes make.
+    """The file of a reference, the model that it names, or the config built from its sizes.
 
     Raises ConfigError with the nearest known name.
     """
@@ -187,13 +187,13 @@ def _find(ref: str | Path) -> Path | NamedModel | dict[str, Any]:
 
 
 def _named(ref: str) -> Path | NamedModel | dict[str, Any] | None:
-    """What a text that is no path names: a file of the catalog by its name first."""
+    """The model named by a text that is not a path: a file of the catalog first."""
     exact = catalog.held(KIND, ref)
     return exact or named_model(ref) or sized_model(ref)
 
 
 def _unknown(ref: str, looks_like_path: bool) -> str:
-    """The sentence on a reference that leads nowhere: why, if anyone knows, or how to get what it needs."""
+    """The error message for an unresolved reference: the reason if known, or how to obtain the model."""
     if reason := absent_reason(ref):
         return f"model {short(ref)} is not in the catalog: {reason}"
     if is_id(ref) and Path(ref).suffix not in _SUFFIXES:

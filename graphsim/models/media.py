@@ -1,4 +1,4 @@
-"""What a request brings beside its text: images and sound."""
+"""The media of a request: images and sound."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from graphsim.errors import ConfigError
 from graphsim.units import short
 
 MOST_IMAGES, MOST_PIXELS, MOST_SECONDS = 10_000, 100_000, 10**6
-"""Beyond these a request's images, a side of one, or its seconds of sound are a mistake."""
+"""Largest plausible number of images, side of an image in pixels, and seconds of sound of a request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Media:
     """Images and sound of each request, before the model's processor resizes, tiles and cuts them.
 
-    images: number of images; image_size: height and width of each in pixels
+    images: number of images
+    image_size: height and width of each in pixels
     audio_s: duration of the sound in seconds
     Raises ConfigError for a value that is not a valid size.
     """
@@ -27,7 +28,7 @@ class Media:
     audio_s: float = 0.0
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for what cannot be counted."""
+        """Raise ConfigError for invalid values."""
         if not _whole(self.images, 0, MOST_IMAGES):
             raise ConfigError(f"images = {short(self.images)} is not allowed; expected 0 to {MOST_IMAGES}")
         size = self.image_size
@@ -61,4 +62,4 @@ def _whole(value: Any, least: int, most: int) -> bool:
 
 
 NO_MEDIA = Media()
-"""No image and no sound, to a step that holds the towers' weights all the same."""
+"""No image and no sound, in a step that still includes the towers' weights."""

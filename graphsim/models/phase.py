@@ -1,4 +1,4 @@
-"""What a step of the model has to process: sequences with new tokens and a past.
+"""The contents of a step: sequences with new tokens and a past.
 
 Every phase reduces to a few sums (rows of every GEMM, attended pairs, cache rows read), so one builder serves
 prefill, decode, chunked and mixed batches; a ragged batch is a list of segments.
@@ -16,10 +16,11 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Segment:
-    """Sequences alike: each brings `new_tokens` behind `past_tokens` that the cache already holds.
+    """Identical sequences: each has `new_tokens` after `past_tokens` that the cache already holds.
 
-    media: what each brings beside tokens, for the model's towers; None where a step does without the towers
-    source_tokens: rows of an encoder that each sequence reads beside its own tokens; a prompt has them encoded first
+    media: images and sound of each, for the model's towers; None for a step without the towers
+    source_tokens: rows of an encoder that each sequence reads in addition to its tokens; a prompt step encodes them
+
     """
 
     sequences: Num
@@ -52,8 +53,7 @@ class Segment:
     def pairs(self, window: Num = 0, causal: bool = True) -> Num:
         """Query-key pairs attended, of all sequences.
 
-        Causal: query i of q sees past + i keys, or `window` of them if that is fewer (0 = no window);
-        not causal: every query sees every key.
+        Causal: query i of q sees past + i keys, at most `window` (0: no window); else every query sees every key.
         """
         q, past = self.new_tokens, self.past_tokens
         if not causal:
@@ -84,11 +84,11 @@ class Segment:
         return self.sequences * (np.minimum(context, window) if window else context)
 
     def entries(self, ratio: Num) -> Num:
-        """Rows of a cache with one entry for every `ratio` tokens, once the step is done; no entry for what is left."""
+        """Rows of a cache with one entry for every `ratio` tokens, once the step is done; none for the remainder."""
         return self.sequences * np.floor((self.past_tokens + self.new_tokens) / ratio)
 
     def entry_pairs(self, ratio: Num, most: Num = 0, causal: bool = True) -> Num:
-        """Pairs of a query and an entry that it may see: those of whole windows behind it, at most `most` (0 = all).
+        """Pairs of a query and an entry that it may see: those of whole windows up to it, at most `most` (0 = all).
 
         Query t of a sequence, counted from 1, sees floor(t / ratio) entries; not causal: all entries.
         """
@@ -99,15 +99,15 @@ class Segment:
         return self.sequences * seen
 
     def block(self, rows: Num) -> Segment:
-        """`rows` further tokens of each sequence, drafted behind all that this step takes in."""
+        """`rows` further drafted tokens of each sequence, after all tokens of this step."""
         return Segment(sequences=self.sequences, new_tokens=rows, past_tokens=self.past_tokens + self.new_tokens)
 
     def part(self, sequences: Num) -> Segment:
-        """As many of the sequences; of one that is cut, a share of its tokens, its pairs and its cache rows."""
+        """A part of the sequences; of a split one, a share of its tokens, pairs and cache rows."""
         return replace(self, sequences=sequences)
 
     def halves(self, split: Num) -> tuple[Segment, Segment]:
-        """Two halves where split is 1, the larger one first; where it is 0, all and nothing. Prompts may be cut."""
+        """Two halves if split is 1, the larger one first; everything and nothing if it is 0. Prompts may be split."""
         half = self.sequences / 2.0
         second = (np.floor(half) if self.decode else half) * split
         return self.part(self.sequences - second), self.part(second)
@@ -122,7 +122,7 @@ def _entries_seen(tokens: Num, ratio: Num, most: Num) -> Num:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sums(Segment):
-    """Sequences that may differ, known by their sums; `new_tokens` and `past_tokens` are means.
+    """Sequences that may differ, described by their sums; `new_tokens` and `past_tokens` are means.
 
     all_tokens: new tokens, summed; all_pairs: causal query-key pairs without a window, summed
     all_rows: cache rows that the queries can see, past and new, summed
@@ -161,7 +161,7 @@ class Sums(Segment):
         return np.minimum(self.all_rows, self.sequences * window) if window else self.all_rows
 
     def entries(self, ratio: Num) -> Num:
-        """As of lengths that end anywhere in a window: on the average half a window is left over."""
+        """For lengths that end anywhere in a window: on average half a window remains."""
         return np.maximum(self.all_rows - self.sequences * (ratio - 1.0) / 2.0, 0.0) / ratio
 
     def entry_pairs(self, ratio: Num, most: Num = 0, causal: bool = True) -> Num:
@@ -174,7 +174,7 @@ class Sums(Segment):
         return equal.entry_pairs(ratio, most)
 
     def block(self, rows: Num) -> Sums:
-        """`rows` further tokens of each sequence, drafted behind all that this step takes in."""
+        """`rows` further drafted tokens of each sequence, after all tokens of this step."""
         drafted = self.sequences * rows
         return Sums(
             sequences=self.sequences,
@@ -187,7 +187,7 @@ class Sums(Segment):
 
     @property
     def _mean_past(self) -> Num:
-        """Of equal sequences with as many pairs."""
+        """The past of equal sequences with the same number of pairs."""
         queries = np.maximum(self.all_tokens, _NEARLY_NONE)
         return np.maximum(self.all_pairs / queries - (self.new_tokens + 1.0) / 2.0, 0.0)
 
@@ -201,7 +201,7 @@ class Sums(Segment):
 
 
 _NEARLY_NONE = 1e-9
-"""In place of no sequences or tokens where something is divided among them."""
+"""A divisor instead of zero sequences or tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -235,12 +235,12 @@ class Phase:
 
     @property
     def decoding(self) -> Num:
-        """Sequences that do."""
+        """Number of such sequences."""
         return sum((s.sequences for s in self.segments if s.decode), start=0.0)
 
     @property
     def has_towers(self) -> bool:
-        """Whether the towers' operations are part of the step, be it on no rows."""
+        """Whether the towers' operations are part of the step, even if on no rows."""
         return any(segment.media is not None for segment in self.segments)
 
     @property
@@ -261,17 +261,17 @@ class Phase:
         return Phase(name=self.name, segments=segments, logit_rows=self.sequences * (rows - 1.0), causal=False)
 
     def halves(self, split: Num) -> tuple[Phase, Phase]:
-        """Two halves of every segment where split is 1; where it is 0, all and nothing. The head is no half's."""
+        """Two halves of every segment if split is 1, else everything and nothing; without the head."""
         pairs = [segment.halves(split) for segment in self.segments]
         first, second = zip(*pairs, strict=True)
         return replace(self, segments=first, logit_rows=0.0), replace(self, segments=second, logit_rows=0.0)
 
 
 NOTHING = Segment(sequences=0.0, new_tokens=0.0)
-"""No sequences: what is built for it holds weights and does no work."""
+"""No sequences: operations built for it hold weights and do no work."""
 
 IDLE: Phase = Phase(name="idle", segments=(NOTHING,), logit_rows=0.0)
-"""A step of nothing."""
+"""An empty step."""
 
 
 def prefill(

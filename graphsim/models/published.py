@@ -5,8 +5,8 @@
     ids: [Qwen/Qwen3-14B, Qwen/Qwen3-14B-Base]
     config: {model_type: qwen3, hidden_size: 5120, …}
 
-`config` holds what shapes the model, as it is published: where a checkpoint is quantised, its `quantization_config`
-as well. Beside it stand the keys that every model file has: name, source, parameters, aliases, ids, notes.
+`config` holds the published keys that determine the structure, including `quantization_config` for a quantised
+checkpoint. In addition there are the keys of every model file: name, source, parameters, aliases, ids, notes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from graphsim.models.config import ModelConfig
 from graphsim.models.yaml import origin_of
 
 KEY = "config"
-"""The key that tells such files from the others."""
+"""The key that identifies such files."""
 
 
 def read_published(data: Mapping[str, Any], where: str, name: str, ignore: Collection[str]) -> ModelConfig:

@@ -1,7 +1,7 @@
 """From the format of each module of a checkpoint to the precision of its model.
 
-`modules_of` lists what a checkpoint may quantise, each under the names that checkpoints have for it; `settled` takes
-what somebody decided of each and says it in as few words as possible: formats of whole kinds, then single modules.
+`modules_of` lists the modules that a checkpoint may quantise, each with its names in checkpoints; `settled` turns a
+decision for each into the shortest precision: formats of whole kinds, then single modules.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from graphsim.ops.precision import ALIKE, ModuleFormat, ModuleFormats, Precision
 
 
 class Kind(Enum):
-    """What a module is to a quantiser.
+    """The kind of a module for a quantiser.
 
     LINEAR: an nn.Linear of a block, a tower, or in front of the blocks
     BARE: a router, or another GEMM with weights that no nn.Linear holds
@@ -40,11 +40,14 @@ class Kind(Enum):
 class Module:
     """Weights that have one format.
 
-    path: `{}` standing for the layer's index; layer: the index, -1 outside of layers
+    path: `{}` standing for the layer's index
+    layer: the index, -1 outside of layers
     names: for each module of a checkpoint that it holds, all spellings of its name
-    usual: what it is stored in where a precision says nothing but a format (a router is not quantised)
-    attention: whether it is one of attention's projections; tied: its weights are another module's
-    size: number of weights; experts: how many experts share the path, each with weights of its own, 0 for none
+    usual: its format under a precision that states only one format (a router is not quantised)
+    attention: whether it is one of attention's projections
+    tied: its weights are another module's
+    size: number of weights
+    experts: how many experts share the path, each with weights of its own, 0 for none
     """
 
     path: str
@@ -62,13 +65,13 @@ Decide = Callable[[Module], Format]
 """Says in which format a checkpoint stores a module."""
 
 _MARK = replace(load_precision("bf16"), weights=FORMATS["fp8"])
-"""Tells modules that are quantised by default from those that are not."""
+"""Distinguishes modules that are quantised by default from those that are not."""
 
 
 def modules_of(config: ModelConfig, words: str | None = None) -> list[Module]:
     """All modules of a model whose weights a checkpoint may quantise.
 
-    words: text that has every word of the names that matter; spellings with other words are left out
+    words: text that contains every relevant word of the names; spellings with other words are left out
     """
     graph = build(config, prefill(1.0, 1.0).with_towers, _MARK)
     found: dict[Module, list[int]] = {}
@@ -86,9 +89,10 @@ def _in_layer(module: Module, layer: int) -> Module:
 
 
 def settled(config: ModelConfig, decide: Decide, cache: Format | None = None, words: str | None = None) -> Precision:
-    """The precision of a checkpoint that stores each module as `decide` says.
+    """The precision of a checkpoint that stores each module in the format returned by `decide`.
 
-    cache: the format of its KV cache; words: as in `modules_of`
+    cache: the format of its KV cache
+    words: as in `modules_of`
     """
     modules = modules_of(config, words)
     formats = [decide(module) for module in modules]
@@ -115,7 +119,7 @@ def require_modules(config: ModelConfig, precision: Precision) -> None:
     for entry in precision.modules:
         if entry.path not in layers:
             raise ConfigError(
-                f"precision: '{entry.path}' is no module of {config.name}; {choices_text(entry.path, layers)}"
+                f"precision: '{entry.path}' is not a module of {config.name}; {choices_text(entry.path, layers)}"
             )
         if beyond := set(entry.layers) - layers[entry.path]:
             raise ConfigError(f"precision: layer {min(beyond)} of {config.name} has no module '{entry.path}'")
@@ -153,7 +157,7 @@ def _most(found: Iterable[tuple[Module, Format]]) -> Format | None:
 
 
 def _found(graph: nx.DiGraph, layers: range | None = None) -> Iterator[tuple[Gemm | Embedding, Iterable[int]]]:
-    """Operations with weights and a path, each with the layers that it stands for, -1 outside of them."""
+    """Operations with weights and a path, each with the layers that it represents, -1 outside of them."""
     for _, op in graph.nodes(data="op"):
         if isinstance(op, Repeat):
             stands_for = range(op.first_layer, op.first_layer + op.layers * op.times, op.layers)
@@ -193,7 +197,7 @@ def _names(op: Gemm | Embedding, words: str | None) -> tuple[tuple[str, ...], ..
 
 
 def _known(names: Iterable[str], words: str | None) -> tuple[str, ...]:
-    """The spellings that differ from the first one by words that the text has."""
+    """The spellings that differ from the first one by words in the text."""
     first, *others = dict.fromkeys(names)
     if words is None:
         return (first, *others)
@@ -202,14 +206,14 @@ def _known(names: Iterable[str], words: str | None) -> tuple[str, ...]:
 
 
 _GATE, _UP, _DOWN = ("gate_proj", "w1"), ("up_proj", "w3"), ("down_proj", "w2")
-"""What checkpoints call the weights of an expert."""
+"""Names of an expert's weights in checkpoints."""
 
 _RENAMED = ((".mlp.", ".block_sparse_moe."), (".block_sparse_moe.", ".mlp."))
-"""transformers 5 calls by one name what checkpoints of Mixtral and its kin call by another."""
+"""Names of transformers 5, with those in checkpoints of Mixtral and similar models."""
 
 
 def spellings(path: str) -> tuple[str, ...]:
-    """A module's path as classes of other ages write it: with the language model or the towers inside, or outside."""
+    """A module's path in classes of other versions: with the language model or the towers nested differently."""
     found = [path]
     bare = path.replace("language_model.", "", 1)
     if bare.startswith(("model.layers.", "model.embed_tokens")) or not bare.startswith("model."):

@@ -19,7 +19,9 @@ from graphsim.units import Num
 class RankShare(Segment):
     """One rank's part of a segment; `new_tokens` and `past_tokens` are per sequence on this rank.
 
-    whole: the segment of all ranks; ranks: number of ranks; shares_cache: whether the KV cache is sharded over the
+    whole: the segment of all ranks
+    ranks: number of ranks
+    shares_cache: whether the KV cache is sharded over the
         ranks rather than replicated
     """
 

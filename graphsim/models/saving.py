@@ -19,7 +19,9 @@ WIDTH = 120
 def save(document: Mapping[str, Any] | None, name: str, path: str | Path) -> Path:
     """Write the data of a model file; see `ModelConfig.save`."""
     if document is None:
-        raise ConfigError(f"model '{name}' was not read from a model file; its config.json or checkpoint is its file")
+        raise ConfigError(
+            f"model '{name}' was not read from a model file; its config.json or checkpoint already is its file"
+        )
     target = Path(path)
     if target.suffix not in SUFFIXES:
         raise ConfigError(f"path = '{target}' does not end in one of {', '.join(SUFFIXES)}")

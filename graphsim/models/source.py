@@ -1,4 +1,4 @@
-"""The encoder of an encoder-decoder, and what a request means for such a model.
+"""The encoder of an encoder-decoder, and the meaning of a request for such a model.
 
 A request's input is read by the encoder, once and in both directions; the decoder starts from a token or a few, and
 all that it generates attends to the encoder's output.
@@ -19,9 +19,11 @@ class SourceEncoder:
     """An encoder whose output a decoder attends to.
 
     kind: the family's name, by which engines know it
-    stem: from tokens, or features of sound, to values; layers: one description per layer; tail: behind the last
-    output_size: width of what the tail leaves, the hidden size if 0
-    rows: positions that it always has, whatever the request says (Whisper pads sound to 30 s); 0: one for each token
+    stem: from tokens, or features of sound, to values
+    layers: one description per layer
+    tail: after the last
+    output_size: width of the tail's result, the hidden size if 0
+    rows: fixed number of positions, independent of the request (Whisper pads sound to 30 s); 0: one for each token
     start_tokens: with which the decoder starts
     max_positions: the longest input, 0 if unknown
     """
@@ -61,7 +63,10 @@ def prompt_phase(
 def token_phase(
     source: SourceEncoder | None, batch: Num, input_tokens: Num, context_tokens: Num, seen: Num = 0.0
 ) -> Phase:
-    """The step of one more token behind `context_tokens`, input and generated together. seen: as of the prompt"""
+    """The step of one more token after `context_tokens`, input and generated together.
+
+    seen: as of the prompt
+    """
     if source is None:
         return decode(batch, context_tokens, source_tokens=seen)
     own = source.own_tokens(input_tokens, context_tokens)
