@@ -1,7 +1,7 @@
-"""What PEFT's methods beside LoRA do to a linear's input or result: scale columns, rotate blocks, convolve.
+"""What PEFT's methods other than LoRA do to a linear's input or result: scale columns, rotate blocks, convolve.
 
-A step works on the rows that have an adapter, and hands all on. Formulas: IA3, arXiv 2205.05638, section 3.3; OFT,
-arXiv 2306.07280; BOFT, arXiv 2311.06243; RoAd, arXiv 2409.00119; C3A, arXiv 2407.19342.
+A step changes the rows that have an adapter and passes all rows through. Formulas: IA3, arXiv 2205.05638, section 3.3;
+OFT, arXiv 2306.07280; BOFT, arXiv 2311.06243; RoAd, arXiv 2409.00119; C3A, arXiv 2407.19342.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from graphsim.ops.saved import Saved
 from graphsim.units import Num
 
 COMPLEX = FORMATS["fp32"].bytes * 2.0
-"""Bytes of a complex number, as PyTorch's transforms take and give them."""
+"""Bytes of a complex number, in PyTorch's Fourier transforms."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ColumnScale(Op):
     """Multiplies the columns of `rows` of `m` rows by trained numbers, `vectors` of them for each of n columns.
 
-    steps: elementary operations of a value, `passes` times read and written, in `launches` kernels
-    whole: whether a cut value is made whole before it, as the linear behind it wants it
+    steps: elementary operations per value, which is read and written `passes` times, in `launches` kernels
+    whole: whether a sharded value is gathered before it, because the linear after it needs it complete
     weights: format of the numbers
     """
 
@@ -84,7 +84,7 @@ class ColumnScale(Op):
 
     @property
     def out_elems(self) -> Num:
-        """As many as come in."""
+        """As many as the input has."""
         return self.m * self.n
 
     @property
@@ -94,7 +94,7 @@ class ColumnScale(Op):
 
     @property
     def saved(self) -> Saved:
-        """Nothing: dx = v dy asks for the numbers only."""
+        """Nothing: dx = v dy needs the numbers only."""
         return Saved()
 
     @property
@@ -115,7 +115,7 @@ class ColumnScale(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ResultScale(ColumnScale):
-    """The same of a linear's result, for which it then stands."""
+    """The same for a linear's result, which it then replaces."""
 
     joins_base: ClassVar[bool] = True
 
@@ -124,9 +124,11 @@ class ResultScale(ColumnScale):
 class RotateInput(Op):
     """Multiplies each row's blocks of `block` values by a matrix each, before a linear.
 
-    inputs, width: values of a row that come in and go out, of `rows` of `m` rows
-    dense: one block holds the whole row, so that devices that cut it sum what their parts give
-    split: of the linear behind it; weights: format of the matrices; copies: distinct adapters that are present
+    inputs, width: values per row of the input and of the result, of `rows` of `m` rows
+    dense: one block holds the whole row, so that devices that shard it sum their partial results
+    split: of the linear after it
+    weights: format of the matrices
+    copies: distinct adapters in the batch
     """
 
     op_type: ClassVar[OpType] = OpType.GEMM_LORA_A
@@ -145,7 +147,7 @@ class RotateInput(Op):
     launches: Num = 1.0
 
     def work(self) -> Work:
-        """flops = 2 block for each value that goes out; reads the matrices once for each adapter."""
+        """flops = 2 block for each value of the result; reads the matrices once for each adapter."""
         act, live = self.activations.bytes, np.minimum(self.rows, 1.0)
         return Work(
             flops=2.0 * self.rows * self.width * self.block,
@@ -156,7 +158,7 @@ class RotateInput(Op):
 
     @property
     def placement(self) -> Sharding:
-        """Whole before a linear that wants its input whole; else where the blocks lie."""
+        """Unsharded before a linear that needs its whole input; otherwise sharded by blocks."""
         if self.split is not Sharding.ROW:
             return Sharding.WHOLE
         return Sharding.ROW if self.dense else Sharding.LINEAR
@@ -173,7 +175,7 @@ class RotateInput(Op):
 
     @property
     def out_elems(self) -> Num:
-        """All rows, as wide as they go out."""
+        """All rows, at the width of the result."""
         return self.m * self.width
 
     @property
@@ -201,7 +203,7 @@ class RotateInput(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WideGemm(LoraB):
-    """A GEMM as wide as the linear's own, of the rows of its input that have an adapter."""
+    """A GEMM with the linear's dimensions, over those rows of its input that have an adapter."""
 
     @property
     def in_elems(self) -> Num | None:
@@ -210,13 +212,13 @@ class WideGemm(LoraB):
 
     @property
     def adapter_rank(self) -> Num:
-        """The rank is what its weights are made with, not what it takes."""
+        """The rank with which its weights are computed, not its number of inputs."""
         return 0.0 if self.shared else self.blocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CirculantGemm(WideGemm):
-    """A product with circulant blocks of `blocks` x `blocks`, each told by one row, through Fourier transforms.
+    """Multiplies by circulant blocks of `blocks` x `blocks`, each defined by one row, with Fourier transforms.
 
     PEFT 0.21, `tuners/c3a/utils.py`: x is transformed, multiplied frequency by frequency, and transformed back, all of
     it complex numbers of 8 bytes. A transform of N values takes 5 N log2 N steps.

@@ -1,6 +1,6 @@
-"""Weights that PEFT's methods beside LoRA hold, and what they make of them in every forward pass.
+"""Weights of PEFT's methods other than LoRA, and what is computed from them in every forward pass.
 
-What is made and how often follows PEFT 0.21 (`tuners/*/layer.py`), method by method in `graphsim/lora/variants`.
+What is computed, and how often, follows PEFT 0.21 (`tuners/*/layer.py`), method by method in `graphsim/lora/variants`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HeldWeights(Op):
-    """Weights that lie on the device for an adapter and are used in place: a bank, a copy of a module, frozen factors.
+    """Resident weights of an adapter that are used in place: a bank, a copy of a module, frozen factors.
 
-    elems: how many; frozen: whether training leaves them as they are
-    stored_bytes: memory that they take beside the model's own, which is none for its own biases
+    elems: how many
+    frozen: whether training leaves them as they are
+    stored_bytes: memory that they take in addition to the model's own weights; none for its own biases
     factors: whether they are in the factors' format, which engines may widen
     """
 
@@ -49,7 +50,7 @@ class HeldWeights(Op):
 
     @property
     def weight_storage_bytes(self) -> Num:
-        """What they take."""
+        """The bytes that they occupy."""
         return self.stored_bytes
 
     @property
@@ -74,14 +75,17 @@ class HeldWeights(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BuiltWeights(Op):
-    """Weights made of an adapter's parameters in every forward pass, whatever the tokens.
+    """Weights that every forward pass computes from an adapter's parameters, independent of the tokens.
 
-    elems: of what is made, which lives until it is used; held: parameters that are trained for it
+    elems: of what is made, which lives until it is used
+    held: parameters that are trained for it
     rank: of the adapter; 0 for no adapter
-    copies: distinct adapters that are present, each of which makes its own
-    flops, vector_flops: of matrix units, and elementary steps; read_elems, write_elems: moved on the way, in `made`
+    copies: distinct adapters in the batch, each of which makes its own
+    flops, vector_flops: of matrix units, and elementary steps
+    read_elems, write_elems: moved on the way, in `made`
     base_elems: of the model's own weights that are read, in `weights`
-    factors: format of the parameters; launches: kernels for one adapter
+    factors: format of the parameters
+    launches: kernels for one adapter
     as_factors: whether `made` is the factors' format, which engines may widen
     """
 
@@ -107,7 +111,7 @@ class BuiltWeights(Op):
     launches: Num = 1.0
 
     def work(self) -> Work:
-        """As said, once for each adapter; the parameters are read too."""
+        """The stated work, once for each adapter; the parameters are read as well."""
         live = np.minimum(self.rank, 1.0) * self.copies
         return Work(
             flops=self.flops * live,
@@ -149,7 +153,7 @@ class BuiltWeights(Op):
 
     @property
     def saved_for_weights(self) -> Saved:
-        """What is made, which the gradients of the parameters ask for."""
+        """The computed weights, which the gradients of the parameters need."""
         return Saved(own=self.elems * self.made.bytes)
 
     @property
@@ -158,7 +162,7 @@ class BuiltWeights(Op):
         return self.elems
 
     def cut(self, ways: Num) -> BuiltWeights:
-        """Each device makes its own slice, of parameters that every device holds whole."""
+        """Each device computes its own slice from parameters that are replicated on every device."""
         if self.split not in (Sharding.COLUMN, Sharding.ROW):
             return self
         ways = limited(ways, self.units)
@@ -168,9 +172,10 @@ class BuiltWeights(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MethodMerge(LoraMerge):
-    """W' of W and what a method makes of its parameters, once: W is read, and written.
+    """W' from W and the method's parameters, once: W is read and written.
 
-    held: parameters; flops, vector_flops: of what is made of them, and of multiplying W by it where it is not added
+    held: parameters
+    flops, vector_flops: of what is made of them, and of multiplying W by it where it is not added
     read_elems, write_elems: moved on the way, in the factors' format
     """
 
@@ -181,7 +186,7 @@ class MethodMerge(LoraMerge):
     write_elems: Num = 0.0
 
     def work(self) -> Work:
-        """A merge's without its two factors, and what is made."""
+        """As for a merge without its two factors, and what is computed."""
         live, plain, each = np.minimum(self.rank, 1.0) * self.copies, LoraMerge.work(self), self.factors.bytes
         return Work(
             flops=self.flops * live,
@@ -193,7 +198,7 @@ class MethodMerge(LoraMerge):
 
     @property
     def trainable_parameters(self) -> Num:
-        """The parameters, which are merged here and lie nowhere else."""
+        """The parameters, which are merged here and stored nowhere else."""
         return self.copies * self.held
 
     def cut(self, ways: Num) -> MethodMerge:

@@ -20,10 +20,11 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class KvCache(Op):
-    """Appends the new keys and values and hands the cache on to attention.
+    """Appends the new keys and values and passes the cache to attention.
 
-    new_tokens: rows appended; kv_tokens: rows that the step's attention reads
-    kept_tokens: rows that stay in memory, a window's worth at most for windowed layers
+    new_tokens: rows appended
+    kv_tokens: rows that the step's attention reads
+    kept_tokens: rows that stay in memory; at most one window for windowed layers
     width: elements per token and head: keys plus values
     source: of an encoder's output rather than of the model's own tokens, made once in the prompt step
     """
@@ -86,10 +87,10 @@ class Attention(Op):
     sequences, query_tokens (all), kv_tokens (all), pairs: sizes of the batch
     head_dim of queries and keys, value_dim of values; window 0 = full attention
     decode: one query per sequence, the engine's generation kernel
-    causal: whether a query sees the keys up to its own place alone, as in a decoder; all of its sequence where not
-    soft_cap: scores pass a scaled tanh, about six steps each beside the softmax's five
+    causal: whether a query sees only the keys up to its own position, as in a decoder; otherwise its whole sequence
+    soft_cap: scores pass a scaled tanh, about six steps each in addition to the softmax's five
     unchecked: keys and values come from elsewhere (a compressed vector, another layer's cache), so that the inputs'
-        sizes say nothing; `cache_width` elements are read per token and key head, 0 = keys and values
+        sizes are not checked; `cache_width` elements are read per token and key head, 0 = keys and values
     sinks: learned logits that join each softmax, one per head (StreamingLLM, arXiv 2309.17453)
     biases: elements of a table that is added to the scores, of one sequence and all heads (T5, arXiv 1910.10683)
     """

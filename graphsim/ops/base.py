@@ -1,6 +1,6 @@
 """What a node of the graph is: a frozen operation with named dimensions and the work it demands.
 
-An op knows nothing of hardware. Its dimensions are numbers, or arrays over scenarios; formulas use
+An op is independent of the hardware. Its dimensions are numbers, or arrays over scenarios; formulas use
 arithmetic and numpy's elementwise functions only, so one path serves one scenario or a million.
 """
 
@@ -58,7 +58,7 @@ class OpType(IntEnum):
 
 
 class AdapterPart(Enum):
-    """What an adapter's operation is there for; the values are the names that advice uses."""
+    """The purpose of an adapter's operation; the values are the names that advice uses."""
 
     FACTOR = "factors"
     ADDITION = "additions"
@@ -101,12 +101,14 @@ class Sharding(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Work:
-    """What an operation requires of a device, independent of how fast the device is.
+    """What an operation requires of a device, independent of the device's speed.
 
     flops: on matrix units; a multiply-add counts as 2
     vector_flops: on vector units; one per element and elementary step
-    weight_bytes, input_bytes: bytes read from memory; write_bytes: bytes written to it
-    message_bytes: bytes sent by each device; message_hops: latency-bound steps on the interconnect
+    weight_bytes, input_bytes: bytes read from memory
+    write_bytes: bytes written to it
+    message_bytes: bytes sent by each device
+    message_hops: latency-bound steps on the interconnect
     host_bytes: bytes moved over the host link
     """
 
@@ -168,38 +170,40 @@ class Op:
 
     role: what it is for, such as `q_proj`; of an adapter's operation also which part it is, such as `q_proj.lora_a`
     stream: operations of one stream run one after another
-    once: one-time work, which no steady-state step is charged for
-    activations: format of what flows in and out
+    once: one-time work, which is not part of a steady-state step
+    activations: number format of inputs and results
     layer: which layer of a repeat's body it belongs to
-    adapter: whether it is there for an adapter only; without one, the graph has no such node
+    adapter: whether it belongs to an adapter; without an adapter the graph has no such node
     residency: where its operands lie; a pass that changes it changes the price
     stage: of a pipeline with several; None without a pipeline
-    direction: of a training step, in which part it runs
-    trained: which share of its own weights training changes, 0 or 1
+    direction: the part of a training step in which it runs
+    trained: share of its own weights that training changes, 0 or 1
     """
 
     op_type: ClassVar[OpType] = OpType.INPUT
     sharding: ClassVar[Sharding] = Sharding.LOCAL
     family: ClassVar[str] = ""
-    """The cost family that prices it on measured devices; "" for what was not measured. `moe` is the experts' GEMMs,
-    whose price is that of their whole block, and what lies in the block beside them: the library's own operations."""
+    """The cost family that prices it on measured devices; "" if it was not measured. `moe` is the experts' GEMMs,
+    whose price is that of their whole block, and the other operations in that block: the library's own."""
     launched: ClassVar[bool] = True
-    """Whether it is a kernel that something has to start."""
+    """Whether it is a kernel that has to be launched."""
     host_waits: ClassVar[bool] = False
-    """Whether the host reads its result before it starts what uses it."""
+    """Whether the host reads its result before it launches the operations that use it."""
     constant: ClassVar[bool] = False
-    """Whether its result depends on weights alone and is used in place: no value that flows."""
+    """Whether its result depends only on weights and is used in place, so that no value flows."""
     ends: ClassVar[bool] = False
-    """Whether its result stays where it is made, as the gradient of weights does: no node need take it."""
+    """Whether its result stays in place, as the gradient of weights does: it needs no consumer."""
     follows: ClassVar[bool] = False
-    """Whether it is cut as its inputs are, in whatever way that is."""
+    """Whether it is sharded as its inputs are."""
     joins_base: ClassVar[bool] = False
-    """Whether its result is the base's with an adapter's added in: what moves that result is no adapter's operation."""
+    """Whether its result is the base's with an adapter's added: operations that move it do not belong to the
+    adapter.
+    """
     adapter_part: ClassVar[AdapterPart] = AdapterPart.FACTOR
-    """What it is there for, where it is an adapter's."""
+    """Its purpose, if it belongs to an adapter."""
 
     def __init_subclass__(cls) -> None:
-        """Every kind of operation shows what is not at its default."""
+        """Every kind of operation shows only the fields that differ from their defaults."""
         cls.__repr__ = Op.__repr__  # type: ignore[method-assign]
 
     def __repr__(self) -> str:
@@ -217,12 +221,12 @@ class Op:
     trained: Num = 0.0
 
     def work(self) -> Work:
-        """What the operation demands of a machine."""
+        """The work that the operation requires of a device."""
         return Work()
 
     @property
     def placement(self) -> Sharding:
-        """How this operation treats cut values."""
+        """How this operation treats sharded values."""
         return self.sharding
 
     @property
@@ -252,21 +256,21 @@ class Op:
 
     @property
     def idle(self) -> bool:
-        """Whether no row passes it in any scenario: weights that are in memory, and no kernel.
+        """Whether it has no rows in any scenario, so that its weights are in memory but no kernel runs.
 
-        What says neither its rows nor what it takes is never idle.
+        An operation that states neither its rows nor its inputs is never idle.
         """
         rows = self.in_elems if self.out_rows is None else self.out_rows
         return rows is not None and not may_be_nonzero(rows)
 
     @property
     def launches(self) -> Num:
-        """Kernels that are started for it."""
+        """Number of kernels that are launched for it."""
         return 1.0 if self.launched else 0.0
 
     @property
     def core_clocks(self) -> Num:
-        """Clocks that its instructions take of one core, where neither flops nor bytes say how long they take."""
+        """Clock cycles of one core that its instructions take, where neither flops nor bytes determine their time."""
         return 0.0
 
     @property
@@ -277,7 +281,7 @@ class Op:
 
     @property
     def saved_for_weights(self) -> Saved:
-        """What autograd keeps on top where the operation's own weights are trained."""
+        """What autograd keeps in addition if the operation's own weights are trained."""
         return Saved()
 
     @property
@@ -297,12 +301,12 @@ class Op:
 
     @property
     def is_view(self) -> Any:
-        """Whether the result is the memory of its only input, seen again: nothing new is taken; per scenario."""
+        """Whether the result is a view of its only input, without memory of its own; per scenario."""
         return False
 
     @property
     def out_parts(self) -> dict[str, Num]:
-        """Elements of the named parts of the result, where users may take a part of it."""
+        """Elements of the named parts of the result, where consumers may take a part of it."""
         return {}
 
     @property
@@ -311,20 +315,20 @@ class Op:
         return None
 
     def cut(self, ways: Num) -> Op:
-        """The share of one of `ways` devices when the op works on a cut value."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how it is cut")
+        """The share of one of `ways` devices when the op works on a sharded value."""
+        raise NotImplementedError(f"{type(self).__name__} does not define how it is sharded")
 
     def cut_tokens(self, ways: Num) -> Op:
         """The share of one of `ways` devices when the op works on a value that is sharded over tokens."""
         return self.cut(ways)
 
     def exchanges(self, ways: Num) -> tuple[Op | None, Op | None]:
-        """Collectives before and behind an operation on weights alone, where `ways` devices cut it; None for none."""
+        """Collectives before and after an operation on weights that `ways` devices share; None for none."""
         return None, None
 
     @property
     def serves(self) -> tuple[str, str]:
-        """The role of the base operation that an adapter's operation is for, and which part of the adapter it is."""
+        """The role of the base operation that an adapter's operation belongs to, and its part of the adapter."""
         base, _, part = self.role.rpartition(".")
         return base, part
 

@@ -1,4 +1,4 @@
-"""What bitsandbytes runs beside the GEMMs of its formats: NF4's dequantisation, LLM.int8()'s outliers.
+"""What bitsandbytes runs in addition to the GEMMs of its formats: NF4's dequantisation, LLM.int8()'s outliers.
 
 Kernels are counted in its source, release 0.45: `autograd/_functions.py` (MatMul4Bit, MatMul8bitLt) and
 `functional.py`.
@@ -20,13 +20,13 @@ NESTED_KERNELS = 3.0
 """Doubly quantised scales: widened, their mean added, and cast, before every GEMM."""
 
 WIDEN_CLOCKS = 0.52
-"""Clocks of one core for each weight that is widened and comes back, with the branches through the code book of
+"""Clock cycles of one core per dequantised weight, with the branches through the code book of
 releases up to 0.47. From Llama-3.1-70B on an H100 at batch 8 against batch 1 (`benchmarking/README.md`, release 0.45:
 151 ms more for 68.5 G weights); slower than the memory of an A100 or H100, faster than that of a 4090. Pull request
 1747 replaced the branches by a table, 1.4 to 2.1 times faster on those two."""
 
 OUTLIER_KERNELS = 18.0
-"""Beside the GEMM of LLM.int8(): the cast to fp16 and back, the search for columns with an entry beyond the
+"""In addition to the GEMM of LLM.int8(): the cast to fp16 and back, the search for columns with an entry beyond the
 threshold (absolute value, comparison, two reductions, three kernels of `argwhere`, one copy to the host), the
 quantisation of rows, clearing the columns in it, both operands' columns (two look-ups, two factors, one cast), the
 widening of the int32 result, and the GEMM in 16 bits that is added to it."""
@@ -38,7 +38,7 @@ arXiv 2208.07339, section 4.1)."""
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BesideProduct(Op):
-    """What runs before or around a GEMM of m rows, k inputs and n outputs, in place."""
+    """Work before or around a GEMM of m rows, k inputs and n outputs, in place."""
 
     op_type: ClassVar[OpType] = OpType.QUANTISE
     constant: ClassVar[bool] = True
@@ -58,16 +58,16 @@ class BesideProduct(Op):
         return 0.0
 
     def cut(self, ways: Num) -> BesideProduct:
-        """Raise GraphError: the GEMM is cut before this is put beside it."""
-        raise GraphError(f"{type(self).__name__} serves one device's share of a GEMM and is not cut again")
+        """Raise GraphError: the GEMM is sharded before this is added."""
+        raise GraphError(f"{type(self).__name__} is one device's shard of a GEMM and is not sharded again")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Dequantise(BesideProduct):
     """Widens a 4-bit weight before its GEMM, from more than `fused_tokens` rows on (QLoRA, arXiv 2305.14314, 3).
 
-    The GEMM itself counts the stored weight; here stand the widened copy that is written, and what reading it takes
-    beyond the stored one. With fewer rows one kernel does both.
+    The GEMM itself counts the stored weight; this op counts the dequantised copy that is written, and the bytes read
+    in excess of the stored ones. With fewer rows one kernel does both.
     nested: whether the weights' scales are quantised in turn, and widened first whatever the rows
     """
 
@@ -107,8 +107,8 @@ class Dequantise(BesideProduct):
 class Outliers(BesideProduct):
     """Columns of inputs that LLM.int8() multiplies in 16 bits: their search, and their part of the result.
 
-    The GEMM itself counts int8 operands and a result of 16 bits. Host and device wait for each other: the host asks
-    how many columns there are.
+    The GEMM itself counts int8 operands and a result of 16 bits. Host and device synchronise, since the host reads the
+    number of columns.
     """
 
     host_waits: ClassVar[bool] = True
@@ -130,5 +130,5 @@ class Outliers(BesideProduct):
 
     @property
     def launches(self) -> Num:
-        """All of them wherever there are rows and results."""
+        """All of them, if there are rows and outputs."""
         return OUTLIER_KERNELS * np.minimum(self.m * self.n, 1.0)

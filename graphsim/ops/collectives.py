@@ -21,15 +21,15 @@ from graphsim.units import Num
 
 
 def ring_part(group: Num, below: Num, count: Num) -> Num:
-    """Of a gathered or scattered value, and twice of a reduced one: (m-1)/m around m = n·below devices, over `below`
-    links side by side; nothing where there is one part.
+    """Share of a gathered or scattered value (twice for a reduced one): (m-1)/m around m = n·below devices, over
+    `below` links side by side; nothing where there is one part.
     """
     reached = below * count
     return (reached - 1.0) / reached / below * np.minimum(count - 1.0, 1.0)
 
 
 def direct_part(group: Num, below: Num, count: Num) -> Num:
-    """Of what a device holds for all of a group: the part for devices elsewhere on the level."""
+    """Share of what a device holds for the whole group that goes to devices elsewhere on the level."""
     return below * (count - 1.0) / group
 
 
@@ -37,7 +37,8 @@ def direct_part(group: Num, below: Num, count: Num) -> Num:
 class Collective(Op):
     """Communication over a `group` of devices.
 
-    stride: devices from one member to the next; those between them are of other groups, which do the same meanwhile
+    stride: devices from one member to the next; those between them belong to other groups, which do the same at the
+        same time
     """
 
     op_type: ClassVar[OpType] = OpType.COLLECTIVE
@@ -65,7 +66,7 @@ class Collective(Op):
         return (self.group - 1.0) * np.minimum(self.elems, 1.0)
 
     def leg(self, below: Num, count: Num) -> Work:
-        """What a device sends on the level that joins `count` parts of the group with `below` devices each.
+        """What a device sends on the level that connects `count` parts of the group with `below` devices each.
 
         For a group that one level holds, `leg(1, group)` is `work()`. Unless a collective says more, all of it is sent
         on the outermost level that the group reaches.
@@ -91,7 +92,7 @@ class Collective(Op):
 
     @property
     def is_view(self) -> Any:
-        """Within a group of one device, the value stays where it is."""
+        """Always a view in a group of one device."""
         return np.less_equal(self.group, 1.0)
 
     def cut(self, ways: Num) -> Collective:
@@ -163,7 +164,7 @@ class AllToAll(Collective):
         return Work(message_bytes=self.share * self.payload_bytes, message_hops=self.steps)
 
     def leg(self, below: Num, count: Num) -> Work:
-        """What devices in the other parts are to have, over the device's own link, in n-1 steps."""
+        """What the devices in the other parts receive, over the device's own link, in n-1 steps."""
         sent = direct_part(self.group, below, count) * self.payload_bytes
         return Work(message_bytes=sent, message_hops=(count - 1.0) * np.minimum(self.elems, 1.0))
 
@@ -179,7 +180,7 @@ class SendReceive(Collective):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RingPass(SendReceive):
-    """Every device's own value passes by all others, from neighbour to neighbour; `elems` is what one device holds.
+    """Every device's own value travels around the ring, from neighbour to neighbour; `elems` is what one device holds.
 
     Ring attention (arXiv 2310.01889): no rank ever holds all of it.
     """

@@ -1,4 +1,4 @@
-"""Several tokens' keys and values pooled into one entry of a compressed cache (DeepSeek-V4)."""
+"""Pooling of several tokens' keys and values into one entry of a compressed cache (DeepSeek-V4)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ STATE_BYTES = 4.0
 class PoolWindows(Op):
     """Every `ratio` tokens become one entry of `width` elements: a softmax over the window weighs its tokens.
 
-    series: 2 where windows overlap by half, so that each token brings a row for its own window and one for the next;
-        1 where they do not. Takes that many rows of values and as many of weights per token
+    series: 2 where windows overlap by half, so that each token contributes a row to its own window and one to the
+        next; 1 otherwise. Takes this number of rows of values per token, and as many of weights
     Modelling of transformers 5.24, `DeepseekV4CSACompressor` and `DeepseekV4HCACompressor`.
     """
 
@@ -35,12 +35,12 @@ class PoolWindows(Op):
 
     @property
     def row(self) -> Num:
-        """Elements that a token brings: values and weights of each series."""
+        """Elements per token: values and weights of each series."""
         return 2.0 * self.series * self.width
 
     @property
     def window(self) -> Num:
-        """Tokens that an entry is made of."""
+        """Tokens per entry."""
         return self.series * self.ratio
 
     def work(self) -> Work:
@@ -58,7 +58,7 @@ class PoolWindows(Op):
 
     @property
     def parameters(self) -> Num:
-        """What is added to a token's weights for its place in the window."""
+        """Biases of a token's weights, by its position in the window."""
         return self.ratio * self.series * self.width
 
     @property

@@ -1,4 +1,4 @@
-"""An operation that graphsim has no formula for: its author states what it demands."""
+"""An operation without a formula in graphsim: its author states its work."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from graphsim.ops.base import Op, OpType, Work
 from graphsim.units import Num
 
 NO_FORMULA = "no formula"
-"""How the note of an operation begins that is priced by the bytes that it moves, for want of anything better."""
+"""How the note of an operation begins that is priced by its bytes moved only, since it has no formula."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Compute(Op):
-    """`reads` elements in, `elems` out, at the price of the stated work.
+    """`reads` elements in, `elems` out, with the stated work.
 
-    flops: of matrix units; vector_flops: of the ordinary ones
+    flops: of matrix units
+    vector_flops: of the ordinary ones
     weights: elements of its own, in the activations' format
     state: elements that outlive the step (a recurrent state), read and written once
     launches: kernels that it starts
-    unchecked: what comes in need not be what is read
-    note: what it is, in its author's words
+    unchecked: the size of the inputs need not equal what is read
+    note: the author's description
     """
 
     op_type: ClassVar[OpType] = OpType.ELEMENTWISE

@@ -17,7 +17,7 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DepthOp(Op):
-    """What all share: `tokens` rows, `slots` values of `width` elements each, the running sum and a sum per block."""
+    """Base class: `tokens` rows, `slots` values of `width` elements each, the running sum and a sum per block."""
 
     op_type: ClassVar[OpType] = OpType.ELEMENTWISE
     sharding: ClassVar[Sharding] = Sharding.WHOLE
@@ -48,7 +48,7 @@ class DepthOp(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StartSums(DepthOp):
-    """The embedding as the first running sum; the blocks' places are empty, so nothing moves."""
+    """The embedding as the first running sum; the blocks' slots are empty, so no data is moved."""
 
     launched: ClassVar[bool] = False
 
@@ -114,12 +114,14 @@ class MixSums(DepthOp):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class AddToSum(DepthOp):
-    """A part's result added to the running sum. closes: the sum goes to a block's place, the result takes its own."""
+    """A part's result added to the running sum. closes: the sum is stored as a block's sum, and the result starts the
+    next one.
+    """
 
     closes: bool = False
 
     def work(self) -> Work:
-        """One addition; or the old sum is copied, and the result takes its place."""
+        """One addition; or the old sum is copied and replaced by the result."""
         act = self.activations.bytes
         return Work(
             vector_flops=0.0 if self.closes else self.row,

@@ -1,4 +1,4 @@
-"""In which part of a training step an operation runs."""
+"""The part of a training step in which an operation runs."""
 
 from __future__ import annotations
 

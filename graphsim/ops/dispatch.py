@@ -10,15 +10,17 @@ from graphsim.ops.collectives import AllGather, AllToAll, ReduceScatter
 from graphsim.units import Num
 
 EXCHANGES = ("low_latency", "normal", "elastic_decode", "elastic_prefill", "two_sided", "one_sided")
-"""Kernels made for it, as they were measured: DeepEP's of both versions, and TensorRT-LLM's over NVLink."""
+"""Measured specialised kernels: those of both versions of DeepEP, and TensorRT-LLM's over NVLink."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ExchangeTokens(AllToAll):
     """Rows go to the devices that hold their experts, or come back.
 
-    kernels: made for it that move them, a name of EXCHANGES; "" where a plain all-to-all does
-    tokens, width: of the device's own rows; chosen: how many of all `experts` each goes to; there: on its way to them
+    kernels: the specialised kernels that move them, a name of EXCHANGES; "" where a plain all-to-all does
+    tokens, width: of the device's own rows
+    chosen: how many of all `experts` each goes to
+    there: on its way to them
     """
 
     sharding: ClassVar[Sharding] = Sharding.TOKENS
@@ -64,5 +66,5 @@ class ScatterTokens(ReduceScatter):
         return self.own
 
     def cut(self, ways: Num) -> ScatterTokens:
-        """All tokens, as they were gathered; each device is left with its own."""
+        """All tokens, as they were gathered; each device ends with its own."""
         return replace(self, own=self.own / ways)

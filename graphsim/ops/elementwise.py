@@ -1,4 +1,4 @@
-"""Operations bound by bytes: activations, rotary embedding, residual adds, sampling."""
+"""Memory-bound operations: activations, rotary embedding, residual adds, sampling."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from graphsim.units import Num
 class Elementwise(Op):
     """`reads` values of `elems` elements in, one out, `steps` elementary operations each.
 
-    unchecked: what comes in need not be what is read, as with one number for each row or column
+    unchecked: the size of the inputs need not equal what is read, as with one number for each row or column
     """
 
     op_type: ClassVar[OpType] = OpType.ELEMENTWISE
@@ -135,7 +135,7 @@ class Rope(Op):
 
     @property
     def saved(self) -> Saved:
-        """Nothing: a rotation asks for the angles only, which all layers share."""
+        """Nothing: a rotation needs only the angles, which all layers share."""
         return Saved()
 
     def cut(self, ways: Num) -> Rope:
@@ -181,7 +181,7 @@ class TakeRows(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Concatenate(Elementwise):
-    """Several values side by side, `elems` in all; some may come from outside the block."""
+    """Several values concatenated, `elems` in total; some may come from outside the block."""
 
     sharding: ClassVar[Sharding] = Sharding.WHOLE
 

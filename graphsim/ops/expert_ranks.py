@@ -1,11 +1,11 @@
-"""How popular experts are, where they lie, and how much more than its part the busiest rank has to do.
+"""Popularity and placement of experts, and the load of the busiest rank over its equal share.
 
-Experts are popular by Zipf's law. A layer under expert parallelism ends with its hottest rank, so what counts is that
-rank's rows over the mean of all ranks, in expectation over the tokens. That a finite batch spreads unevenly by chance,
-even where all experts are alike, is left out.
+Experts are popular by Zipf's law. Under expert parallelism a layer ends with its busiest rank, so its expected number
+of rows over the mean of all ranks counts. The random imbalance of a finite batch, even with equally popular experts,
+is not modelled.
 
-* contiguous: experts lie in the order of their popularity, the most popular ones together: the worst that can be
-* random: popularity and rank have nothing to do with each other, as where experts are distributed by number (vLLM's
+* contiguous: experts lie in the order of their popularity, the most popular ones together: the worst case
+* random: popularity and rank are independent, as where experts are distributed by number (vLLM's
   `linear` and `round_robin`, SGLang's `trivial`); the mean over placements
 * balanced: redundant copies for the most popular experts, then all copies packed evenly, as EPLB does
   (https://github.com/deepseek-ai/EPLB; vLLM's `--enable-eplb`, SGLang's `--enable-eplb`)
@@ -32,7 +32,7 @@ _DRAWN = 2048
 def reach(experts: int, chosen: int, skew: float) -> Array:
     """The probability that a token chooses each expert, the most popular first; they add up to `chosen`.
 
-    Proportional to rank^-skew, but never above 1: what the most popular ones cannot take falls to the others.
+    Proportional to rank^-skew, but never above 1: the excess of the most popular ones goes to the others.
     """
     weights = np.arange(1, experts + 1, dtype=float) ** -skew
     sure = 0
@@ -77,7 +77,7 @@ def _mean_of_hottest(loads: Array, ranks: int, held: int) -> float:
 
 
 def _copies(loads: Array, redundant: int) -> Array:
-    """The load of every copy, where one copy more goes to the expert whose copies have most, `redundant` times."""
+    """The load of every copy, where `redundant` times one more copy goes to the expert with the most loaded copies."""
     copies = np.ones(len(loads))
     for _ in range(redundant):
         copies[np.argmax(loads / copies)] += 1.0
@@ -85,7 +85,7 @@ def _copies(loads: Array, redundant: int) -> Array:
 
 
 def _packed(loads: Array, ranks: int, held: int) -> Array:
-    """The load of each rank: copies, the heaviest first, go where least is and a place is left."""
+    """The load of each rank: copies, the heaviest first, go to the least loaded rank with a free place."""
     total, count = np.zeros(ranks), np.zeros(ranks)
     for load in np.sort(loads)[::-1]:
         at = np.argmin(np.where(count < held, total, np.inf))
@@ -97,7 +97,7 @@ def _packed(loads: Array, ranks: int, held: int) -> Array:
 def ranks_reached(experts: int, chosen: int, ranks: Num) -> Num:
     """Expected number of distinct ranks that hold a token's experts: ranks · (1 - C(E - E/ranks, k) / C(E, k)).
 
-    Of evenly popular experts; where some are more popular than others, tokens reach no more ranks than so.
+    For equally popular experts; with unequal popularity this is an upper bound.
     """
     others = experts - experts / np.maximum(ranks, 1.0)
     missed: Num = 1.0

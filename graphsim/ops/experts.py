@@ -38,7 +38,7 @@ class ExpertGemm(Gemm):
     skew: Zipf exponent of the experts' popularity
     ranks: groups that the experts are distributed over; within a group, weights are cut as any GEMM's
     placed: how experts lie on them, a name of `graphsim.ops.expert_ranks.PLACEMENTS`
-    copies: of popular experts, beside the `of`
+    copies: number of copies of popular experts, in addition to the `of`
     hottest: rows of the busiest rank, which `m` counts, over the mean of all
     by_tokens: rows come from all replicas and go back to them
     rank_factor: of an adapter's rank on this weight; fused gate and up count twice
@@ -69,7 +69,7 @@ class ExpertGemm(Gemm):
 
     @property
     def placement(self) -> Sharding:
-        """Rows stay with their experts; weights sharded over k leave partial sums."""
+        """Rows stay with their experts; weights sharded over k yield partial sums."""
         if self.by_tokens:
             return Sharding.TOKENS
         return Sharding.COLLECT if self.split is Sharding.ROW else Sharding.DEALT
@@ -82,8 +82,8 @@ class ExpertGemm(Gemm):
     def reached(self, tokens: Num) -> Num:
         """Expected number of this device's experts that some of the tokens reach.
 
-        On one rank, popular experts are fewer experts. Of several, the one that a layer waits for is taken to have no
-        fewer than with experts that are all alike: which ones are popular changes from layer to layer.
+        On one rank, popular experts are fewer experts. With several ranks, the busiest one is assumed to reach no
+        fewer than with equally popular experts, since the popular ones change from layer to layer.
         """
         if self.always:
             fewer: dict[str, Any] = {name: getattr(self, name) - self.always for name in ("experts", "of", "chosen")}
@@ -98,7 +98,7 @@ class ExpertGemm(Gemm):
         return found
 
     def _reached_together(self, tokens: Num) -> Num:
-        """Experts reached among the most popular ones, as many as a device holds."""
+        """Experts reached among the most popular ones that a device holds."""
         missed = np.power(1.0 - reach(self.of, self.chosen, self.skew), np.asarray(tokens, dtype=float)[..., None])
         mine = np.less(np.arange(self.of), np.asarray(self.experts)[..., None])
         found: Num = ((1.0 - missed) * mine).sum(axis=-1)

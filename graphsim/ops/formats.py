@@ -1,8 +1,8 @@
 """How numbers are stored and multiplied: the one table of number formats.
 
-A format says what a number weighs, scales included, at which matrix rate it is multiplied, and under which name the
-measured kernels of each cost family know it. Other conversions in a kernel (`cost/families/formats.py`)
-is described with the formats of this table.
+A format states the bytes per number, scales included, the matrix rate at which it is multiplied, and its name in the
+measured kernels of each cost family. Other conversions in a kernel (`cost/families/formats.py`) is described with the
+formats of this table.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Format:
     """One storage format.
 
     bytes: per element, block scales and zero points included
-    per_output, per_input: bytes for each output and each input of a weight beside them: scales of whole rows, and the
+    per_output, per_input: additional bytes for each output and each input of a weight: scales of whole rows, and the
         group of each input where groups are not in order
     compute: the format whose matrix rate applies ("" where values are widened to the activations' first)
     gemm, moe, attention: the `dtype` by which the kernels of that cost family know weights (in attention, keys and
@@ -120,7 +120,7 @@ FORMATS: dict[str, Format] = {
 """All storage formats that have a name of their own."""
 
 _IN_TABLE = ("MXFP4", "NVFP4")
-"""llama.cpp's types that the table has already, under these names except for case."""
+"""llama.cpp's types that the table already has under the same names, except for case."""
 
 GGML = {
     name.lower(): Format(
@@ -130,8 +130,9 @@ GGML = {
     for name, kind in BLOCKS.items()
     if name not in _IN_TABLE
 }  # fmt: skip
-"""llama.cpp's types, `q4_k`, `iq2_xs` and others, whose blocks run along the inputs. Its kernels widen them, or
-multiply 8-bit integers in blocks; the nearest that anybody measured are those of weight-only integers."""
+"""llama.cpp's types, `q4_k`, `iq2_xs` and others, whose blocks run along the inputs. Its kernels dequantise them, or
+multiply 8-bit integers in blocks; the nearest measured kernels are those of weight-only integers.
+"""
 
 SPELLINGS = {
     "bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "float8": "fp8", "fp8_e4m3": "fp8",
@@ -141,7 +142,7 @@ SPELLINGS = {
 """Other names of formats, as PyTorch, engines and files of measurements write them."""
 
 SAME_WIDTH: dict[str, tuple[str, ...]] = {"tf32": ("fp32",), "fp16": ("bf16",), "bf16": ("fp16",)}
-"""Matrix formats whose rate serves where a device states none for the first: an operation runs all the same."""
+"""Matrix formats whose rate is used if a device states none for the first, since the operation still runs."""
 
 _WIDE = ("bf16", "fp16", "tf32", "fp32")
 RATES: dict[str, tuple[str, ...]] = {
@@ -169,10 +170,10 @@ def _mixed(name: str) -> Format | None:
 def format_of(name: str) -> Format | None:
     """The format that a name or another spelling of it stands for; None where there is none.
 
-    Beside the table's: `int4_g64` for integers with a scale and a zero point for each 64, `int8_channel` for each
-    output; `_sym` without zero points, `_z16` with wide ones, `_act` for groups in the order of activations;
-    `fp8_block_64x128`; and `q4_k+q6_k` for a weight whose slices, of one size, are in several formats. In small or
-    capital letters.
+    In addition to the table's: `int4_g64` for integers with a scale and a zero point for each 64, `int8_channel` for
+    each output; `_sym` without zero points, `_z16` with wide ones, `_act` for groups in the order of activations;
+    `fp8_block_64x128`; and `q4_k+q6_k` for a weight whose slices, of one size, are in several formats. Case does not
+    matter.
     """
     name = name.lower()
     known = FORMATS.get(SPELLINGS.get(name, name)) or GGML.get(name)

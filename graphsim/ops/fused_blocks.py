@@ -1,4 +1,4 @@
-"""Operations that an engine runs as one kernel with their neighbours: rotary embeddings and the cache, routing."""
+"""Operations that an engine fuses with their neighbours: rotary embeddings with the cache, routing."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class RopeCache(KvCache):
 
     @property
     def idle(self) -> bool:
-        """Never: rotated queries are taken whether or not there is something to append."""
+        """Never: rotated queries are used even if nothing is appended."""
         return False
 
     @property
@@ -63,7 +63,7 @@ class RopeCache(KvCache):
 
 
 def rope_cache(rope: Rope, cache: KvCache, *, keeps_keys: bool) -> RopeCache:
-    """The kernel in place of both."""
+    """The fused kernel that replaces both."""
     return RopeCache(
         role=cache.role, new_tokens=cache.new_tokens, kv_tokens=cache.kv_tokens, kept_tokens=cache.kept_tokens,
         kv_heads=cache.kv_heads, width=cache.width, source=cache.source, kv=cache.kv, activations=cache.activations,
@@ -83,7 +83,7 @@ class RoutedGather(Permute):
     learned: Num = 0.0
 
     def work(self) -> Work:
-        """Work of both; the picked experts stay on the chip."""
+        """The work of both; the chosen experts stay on the chip."""
         routed = replace(self._route.work(), write_bytes=0.0)
         return Permute.work(self) + routed
 
@@ -98,7 +98,7 @@ class RoutedGather(Permute):
 
 
 def routed_gather(route: Route, gather: Permute) -> RoutedGather:
-    """The kernel in place of both."""
+    """The fused kernel that replaces both."""
     fields: dict[str, Any] = {
         name: getattr(gather, name)
         for name in ("role", "tokens", "width", "chosen", "by_tokens", "ranks", "activations", "layer", "residency")

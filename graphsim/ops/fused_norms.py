@@ -1,7 +1,7 @@
-"""Norms that an engine runs within another kernel: behind the sum of a residual, and within an all-reduce.
+"""Norms that an engine runs within another kernel: after the sum of a residual, and within an all-reduce.
 
 vLLM 0.33, `model_executor/layers/layernorm.py`, fused_add_rms_norm, and `compilation/passes/fusion`,
-AllReduceFusionPass: both results take the place of both inputs, so that they need no memory of their own.
+AllReduceFusionPass: both results overwrite both inputs, so they need no memory of their own.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class AllReduceNorm(AllReduce):
     """An all-reduce whose result is added to a residual and normalised within the same kernel; parts as in `AddNorm`.
 
     rows, width, vectors: of the norm
-    apart: 1 where the message is too large for that, so that sum and norm are a kernel behind it
+    apart: 1 where the message is too large for that, so that sum and norm are a kernel after it
     """
 
     sharding: ClassVar[Sharding] = Sharding.WHOLE
@@ -81,7 +81,7 @@ class AllReduceNorm(AllReduce):
 
     @property
     def is_view(self) -> bool:
-        """Never: a single device adds and normalises all the same."""
+        """Never: a single device still adds and normalises."""
         return False
 
     @property

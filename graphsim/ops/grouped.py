@@ -1,4 +1,4 @@
-"""A GEMM whose inputs and outputs lie in groups that do not mix: a block-diagonal weight."""
+"""A GEMM whose inputs and outputs form separate groups: a block-diagonal weight."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class GroupedGemm(Gemm):
         return Sharding.DEALT
 
     def work(self) -> Work:
-        """flops = 2mnk, since every output meets the inputs of its group only; reads all groups' inputs once."""
+        """flops = 2mnk, since every output depends only on the inputs of its group; reads all groups' inputs once."""
         act = self.activations.bytes * self.m
         live = np.minimum(self.n * self.k, 1.0)
         return Work(

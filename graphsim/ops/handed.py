@@ -11,10 +11,10 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Handed(Join):
-    """Values that one block hands on to the next beside its result; nothing moves.
+    """Values that one block passes to the next in addition to its result; no data is moved.
 
     They have a stream of their own, which is free when they are there: in the next block a node without inputs, on
-    that stream, stands for them. So a block may hand on several values that are ready at different times.
+    that stream, stands for them. So a block may pass on several values that are ready at different times.
 
     parts: the values, each `width` elements
     """
@@ -23,7 +23,7 @@ class Handed(Join):
 
     @property
     def in_elems(self) -> Num | None:
-        """Of what users take in part, all may come."""
+        """Consumers may take all of it or parts."""
         return None
 
     @property

@@ -1,4 +1,4 @@
-"""What autograd keeps of a forward pass until the backward pass has used it: one node for each storage."""
+"""What autograd saves from the forward pass until the backward pass has used it: one node per storage."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ class KeptValue(Op):
     """A storage that lives from the forward to the backward pass: `elems` elements; no work, no time.
 
     of: the node whose result, or part of it, it is, with the repeat that this stands in: `layers.attn_norm`
-    part: of the result; what: the storage where it is none of the result, such as `rstd`, `mask`, a copy in `fp32`
+    part: of the result
+    what: the storage, if it is not part of the result, such as `rstd`, `mask`, a copy in `fp32`
     kept_bytes_per_elem: of its memory
-    again: whether a recomputed turn made it, so that it lives within that turn only; it then has its producer for input
+    again: whether a recomputed turn produced it, so that it lives only within that turn; it then has its producer for
+        input
     takes_memory: whether it is memory of its own until the backward pass; not so a slice of weights that lie there
-        anyway, or what autograd packs for a result that is detached at once, which saved-tensor hooks see all the same
+        anyway, or what autograd packs for a result that is detached at once, which saved-tensor hooks still see
     """
 
     launched: ClassVar[bool] = False
@@ -54,7 +56,7 @@ class KeptValue(Op):
 
     @property
     def saved(self) -> Saved:
-        """Nothing: it is what is kept."""
+        """Nothing: it is a saved value itself."""
         return Saved()
 
     def cut(self, ways: Num) -> KeptValue:
@@ -64,6 +66,6 @@ class KeptValue(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class KeptWeights(KeptValue):
-    """Weights that autograd keeps because they are no parameter: a copy in another format, a slice."""
+    """Weights that autograd saves because they are not parameters: a copy in another format, a slice."""
 
     constant: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""Groups of operations, which share a colour and a line in every summary."""
+"""Groups of operations that share a colour and a line in every summary."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Part:
 
 
 def limited(ways: Num, units: Num) -> Num:
-    """How many ways `ways` devices really cut something of `units` units: heads are repeated beyond their number.
+    """The actual number of shards of `units` units over `ways` devices: heads are replicated beyond their number.
 
     units: 0 = no limit
     """
@@ -35,7 +35,7 @@ def limited(ways: Num, units: Num) -> Num:
 
 
 def stored_bytes(weights: Format, n: Num, k: Num) -> Num:
-    """Bytes of n x k weights in a format, with what it keeps for each output and each input."""
+    """Bytes of n x k weights in a format, with its overhead per output and per input."""
     further = n * weights.per_output if weights.per_output else 0.0
     return n * k * weights.bytes + further + (k * weights.per_input if weights.per_input else 0.0)
 
@@ -46,13 +46,14 @@ class Gemm(Op):
 
     split: how tensor parallelism cuts the weights: COLUMN cuts n, ROW cuts k, REPLICATED keeps a copy
     units: at most this many ways (heads, for attention projections); 0 = no limit
-    bias: of n elements; it stays whole under a ROW split
+    bias: whether it has a bias of n elements, which is replicated under a ROW split
     shared: the weights, but not the bias, belong to another op (tied embeddings) and are not counted again
     module: path as PEFT sees it, `{}` standing for the layer's index; "" where no adapter can go
     linear: PEFT's all-linear reaches it (nn.Linear and Conv1D but the output head)
     tags: names of the LoRA document's targeting table that mean this op
     head: whether its results are the model's logits
-    bare: whether the weights are a parameter of their block and no module, which of PEFT's methods only LoRA reaches
+    bare: whether the weights are a parameter of their block rather than a module; of PEFT's methods only LoRA targets
+        these
     pack: engines launch the Gemms of one pack as one kernel of this name
     parts: named slices of the outputs (natively fused or packed projections); their widths add up to n
     quantised: whether its input comes quantised from the kernel ahead, for weights that ask for it
@@ -79,7 +80,7 @@ class Gemm(Op):
     quantised: bool = False
 
     def work(self) -> Work:
-        """flops = 2mnk; reads w and x, writes y. Nothing at all where n or k is 0."""
+        """flops = 2mnk; reads w and x, writes y. No work if n or k is 0."""
         live = np.minimum(self.n * self.k, 1.0)
         act = self.activations.bytes
         return Work(
@@ -112,7 +113,7 @@ class Gemm(Op):
 
     @property
     def saved(self) -> Saved:
-        """Nothing: dx = dy w^T asks for the weights only."""
+        """Nothing: dx = dy w^T needs only the weights."""
         return Saved()
 
     @property

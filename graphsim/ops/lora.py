@@ -1,7 +1,7 @@
 """The operations that an adapter adds: y = W x + (alpha / r) B (A x).
 
-`adapters` distinct adapters are present in the batch; each brings weights of its own, so weight traffic
-grows with them while the flops of a token do not. A rank of 0 is no work at all.
+`adapters` distinct adapters are present in the batch; each has its own weights, so weight traffic grows with their
+number while the flops per token do not. A rank of 0 is no work.
 Source: LoRA, arXiv 2106.09685, section 4.1; many adapters in one batch: Punica, arXiv 2310.18547, section 4.
 """
 
@@ -23,8 +23,8 @@ from graphsim.units import Num
 class LoraGemm(Gemm):
     """A factor of an adapter, applied to `m` rows that spread over `adapters` distinct adapters.
 
-    launches: kernels that do it, such as one for each adapter
-    frozen: whether training leaves it as it is; its memory counts all the same
+    launches: number of kernels, such as one for each adapter
+    frozen: whether training leaves it unchanged; its memory still counts
     blocks: of a block-diagonal factor, which holds and multiplies one in `blocks` of its entries (BD-LoRA); split
         DEALT gives each device the blocks that its inputs meet
     """
@@ -64,7 +64,7 @@ class LoraGemm(Gemm):
 
     @property
     def adapter_rank(self) -> Num:
-        """k: the rank is what B and whatever stands between A and B take."""
+        """k: the rank is the number of inputs of B and of anything between A and B."""
         return self.k
 
     @property
@@ -119,8 +119,8 @@ class LoraAdd(Op):
     """Adds the adapter's result, `rows` rows of n, to the base's m rows; linear, so partial sums stay partial.
 
     share: part of each row that this device adds to partial sums
-    in_place: whether values that lie differently are added where they lie, such as slices to partial sums; both are
-        made whole otherwise
+    in_place: whether values with different layouts are added in place, such as slices to partial sums; otherwise both
+        are gathered first
     """
 
     op_type: ClassVar[OpType] = OpType.ADD
@@ -207,7 +207,7 @@ class LoraMerge(Op):
     scratch_passes: Num = 0.0
 
     def work(self) -> Work:
-        """flops = 2nrk; reads W, A and B, writes W'; what is kept in between on top."""
+        """flops = 2nrk; reads W, A and B, writes W'; plus temporaries."""
         live = np.minimum(self.rank, 1.0) * self.copies
         weight = self.n * self.k * self.weights.bytes * live
         factors = self.rank * (self.n + self.k) * self.factors.bytes * self.copies
@@ -237,7 +237,7 @@ class LoraMerge(Op):
 
     @property
     def saved(self) -> Saved:
-        """Nothing: it is done before the first step."""
+        """Nothing: it runs before the first step."""
         return Saved()
 
     @property

@@ -1,4 +1,5 @@
-"""What engines launch for adapters on experts: rows sorted into blocks of one adapter and expert, shrink and expand.
+"""The kernels that engines launch for adapters on experts: sort rows into blocks of one adapter and expert, shrink,
+expand.
 
 A block of rows is padded to the kernel's own height, so one pair of an adapter and an expert takes at least one block
 however few rows it has. vLLM 0.33, `vllm/lora/ops/triton_ops/fused_moe_lora_op.py`; SGLang 0.5.23,
@@ -31,7 +32,7 @@ class ExpertLoraSort(LoraKernel):
 
     @property
     def saved(self) -> Saved:
-        """Nothing: numbers of rows have no gradient."""
+        """Nothing: row indices have no gradient."""
         return Saved()
 
     @property
@@ -66,7 +67,8 @@ class ExpertLoraShrink(LoraShrink):
 class ExpertLoraExpand(LoraExpand):
     """y[rows, n] += h[rows, k] @ B[k, n] of the adapter and expert of each row.
 
-    pairs, held: as of the shrink; in_place: whether y is the base's result; else it is what another kernel will add
+    pairs, held: as of the shrink
+    in_place: whether y is the base's result; else it is what another kernel will add
     """
 
     pairs: Num
@@ -96,9 +98,9 @@ class ExpertLoraExpand(LoraExpand):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ExpertLoraTaken(LoraKernel):
-    """`rows` rows of n that an expand left beside the base's m rows, as the experts' next kernel adds them on its way.
+    """`rows` rows of n that an expand wrote in addition to the base's m rows, which the experts' next kernel adds.
 
-    No kernel of its own: only what is read once more.
+    Not a kernel of its own: only the extra reads.
     """
 
     sharding: ClassVar[Sharding] = Sharding.LINEAR

@@ -1,4 +1,4 @@
-"""What variants of LoRA add on the weights of experts, for the rows routed to them: vectors, averages of inputs."""
+"""Operations that LoRA variants add to experts, for the rows routed to them: vectors, averages of inputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ExpertVectorScale(VectorScale):
-    """One vector for all experts. outputs: whether it scales the experts' outputs, which may be cut, or ranks."""
+    """One vector for all experts.
+
+    outputs: whether it scales the experts' outputs, which may be sharded, or ranks
+    """
 
     routing: ExpertGemm
     outputs: bool = False

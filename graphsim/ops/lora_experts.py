@@ -27,7 +27,8 @@ class ExpertLoraGemm(LoraGemm):
     spread: how these are spread over the adapters: (identical adapters, share of each), evenly where it is empty
     common: one factor serves all experts
     slices: pairs side by side, such as those of gate and up; A's n counts the ranks of all, B's k that of one
-    sharded: whether the factor that stays whole beside cut weights is cut too, A over ranks and B over outputs
+    sharded: whether the factor that stays whole when the weights are sharded is sharded too, A over ranks and B over
+        outputs
     further: how many ways that is
     """
 
@@ -78,7 +79,7 @@ class ExpertLoraGemm(LoraGemm):
         return np.minimum(self.adapters, self.m) if self.common else self.pairs
 
     def _reached(self, tokens: Num) -> Num:
-        """Experts that one adapter's tokens reach; less than one token is one that is not always there."""
+        """Experts that one adapter's tokens reach; fewer than one token means a token that is not always present."""
         return np.minimum(tokens, 1.0) * self.routing.reached(np.maximum(tokens, 1.0))
 
     def work(self) -> Work:
@@ -99,7 +100,7 @@ class ExpertLoraGemm(LoraGemm):
 
     @property
     def _stays_whole(self) -> bool:
-        """Whether no cut of the experts' weights cuts this factor."""
+        """Whether this factor stays replicated however the experts' weights are sharded."""
         return False
 
 
@@ -109,7 +110,7 @@ class ExpertLoraA(ExpertLoraGemm, LoraA):
 
     @property
     def _stays_whole(self) -> bool:
-        """Whether it is not sharded: weights beside it are sharded over their outputs."""
+        """Whether it stays whole: the weights that it adapts are sharded over their outputs."""
         return self.routing.split is not Sharding.ROW
 
     def cut(self, ways: Num) -> ExpertLoraA:
@@ -130,7 +131,7 @@ class ExpertLoraB(ExpertLoraGemm, LoraB):
 
     @property
     def _stays_whole(self) -> bool:
-        """Whether it is not sharded: weights beside it are sharded over their inputs."""
+        """Whether it stays whole: the weights that it adapts are sharded over their inputs."""
         return self.routing.split is Sharding.ROW
 
     def cut(self, ways: Num) -> ExpertLoraB:
@@ -161,7 +162,7 @@ class ExpertLoraAdd(LoraAdd):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LoraDelta(LoraMerge):
-    """W + (alpha / r) B A of all experts, computed again in every forward pass: a merge that every step pays for.
+    """W + (alpha / r) B A of all experts, computed again in every forward pass: a merge in every step.
 
     present: 0 where no row has an adapter: then nothing is written
     """

@@ -1,6 +1,6 @@
-"""What engines really launch for adapters: fill, shrink and expand over all slices of a packed linear.
+"""The kernels that engines launch for adapters: fill, shrink and expand over all slices of a packed linear.
 
-Kernels run over tiles of one adapter's tokens; tiles without tokens are launched all the same by some engines and are
+Kernels run over tiles of one adapter's tokens; some engines also launch tiles without tokens, which are
 not free. Punica, arXiv 2310.18547, section 4 (SGMV, BGMV); vLLM 0.33, `vllm/lora/ops/triton_ops`.
 """
 
@@ -24,11 +24,11 @@ from graphsim.units import Num
 class LoraKernel(Op):
     """One kernel of an engine for all adapters of a step; no adapter, no kernel.
 
-    launches: 0 where no adapter is there, else 1
-    tiles, empty_tiles: thread blocks that have tokens to work on, and those that find they have none
+    launches: 0 without an adapter, else 1
+    tiles, empty_tiles: thread blocks with tokens, and thread blocks without tokens
     tile_clocks, empty_tile_clocks: clocks of one core that each takes
-    chain_clocks: from start to end of one tile, whose steps wait for one another: no kernel takes less
-    uncaptured_s: what its start takes the host where the step is not a captured graph
+    chain_clocks: from start to end of one tile, a dependent chain of steps: no kernel takes less
+    uncaptured_s: host time in seconds of its launch if the step is not a captured graph
     """
 
     op_type: ClassVar[OpType] = OpType.LORA_KERNEL
@@ -54,17 +54,17 @@ class LoraKernel(Op):
 
     @property
     def longest_clocks(self) -> Num:
-        """Clocks that the kernel takes at least, however many cores there are; none without tiles."""
+        """The least clock cycles of the kernel, however many cores there are; none without tiles."""
         return self.chain_clocks * np.minimum(self.tiles, 1.0)
 
     @property
     def empty_core_clocks(self) -> Num:
-        """The same of the tiles that have nothing to do."""
+        """The same for tiles without tokens."""
         return self.empty_tiles * self.empty_tile_clocks
 
     def cut(self, ways: Num) -> LoraKernel:
-        """Raise GraphError: the factors that the kernel runs on are cut before it is made."""
-        raise GraphError(f"{type(self).__name__} is made of one device's share of the factors and is not cut again")
+        """Raise GraphError: the factors of the kernel are sharded before it is created."""
+        raise GraphError(f"{type(self).__name__} is made of one device's shard of the factors and is not sharded again")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -92,7 +92,8 @@ class LoraFill(LoraKernel):
 class LoraShrink(LoraKernel):
     """x[m, k] @ A[k, n] with n = the ranks of all slices; the result is in `activations`, x in `inputs`.
 
-    adapters: distinct ones among the rows; slices: how many of them read x
+    adapters: distinct ones among the rows
+    slices: how many of them read x
     """
 
     op_type: ClassVar[OpType] = OpType.GEMM_LORA_A
@@ -171,7 +172,8 @@ class LoraExpand(LoraKernel):
     """y[rows, n] += h[rows, k] @ B[k, n], slice by slice, in place; no ADD of its own.
 
     m, width: rows and columns of the base's result, of which `rows` and `n` are touched
-    k: rank of one slice; slices: how many there are, each with h of its own
+    k: rank of one slice
+    slices: how many there are, each with h of its own
     """
 
     op_type: ClassVar[OpType] = OpType.GEMM_LORA_B
@@ -263,7 +265,7 @@ class LoraExpand(LoraKernel):
 class LoraLookup(LoraKernel):
     """Rows of an adapter's embedding factor, `rows` of n = rank, out of a table of `vocabulary`.
 
-    extra_elems: what a slot reserves for added tokens beside it
+    extra_elems: what a slot reserves for added tokens
     """
 
     rows: Num
@@ -299,7 +301,7 @@ class LoraLookup(LoraKernel):
 
     @property
     def parameters(self) -> Num:
-        """The table and what is reserved beside it."""
+        """The table and what is reserved for added tokens."""
         return self.vocabulary * self.n + self.extra_elems
 
     @property

@@ -1,4 +1,6 @@
-"""What variants add to a step: DoRA's weight norm, VeRA's vectors, QA-LoRA's pooling, QLoRA's dequantisation."""
+"""Operations that variants add to a step: DoRA's weight norm, VeRA's vectors, QA-LoRA's pooling, QLoRA's
+dequantisation.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DoraNorm(Op):
-    """m / ||W + s B A|| of each output, again in every forward pass whatever the tokens (DoRA, arXiv 2402.09353, 4.3).
+    """m / ||W + s B A|| of each output, in every forward pass, independent of the tokens (DoRA, arXiv 2402.09353, 4.3).
 
     As PEFT 0.21 does it (`tuners/lora/dora.py`): the GEMM B A comes from running the factors on the identity, then
     W + s B A is written, and its norm taken. The temporary of the weight's shape lives until then.
@@ -86,7 +88,7 @@ class DoraNorm(Op):
 
     @property
     def saved(self) -> Saved:
-        """Nothing: it takes weights only."""
+        """Nothing: its inputs are weights."""
         return Saved()
 
     @property
@@ -124,7 +126,7 @@ class DoraNorm(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DoraScale(Op):
-    """Scales the base's and the adapter's results by the norm: PEFT's five element-wise kernels beside the ADD.
+    """Scales the base's and the adapter's results by the norm: PEFT's five element-wise kernels in addition to the ADD.
 
     They move nine values per element: (g - 1) y, g y_lora, its scaling, their sum, and the sum with y, less the ADD's.
     factors: format of A and B, and so of y_lora and g

@@ -1,4 +1,4 @@
-"""Between a tower and the language model: patches come in, rows are pooled, and go to their places in the prompt."""
+"""Operations between a tower and the language model: patches, pooling, and insertion into the prompt."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Pool(TakeRows):
     shared: Num
 
     def work(self) -> Work:
-        """Reads the rows that are shared, writes those that are left; one step per element read."""
+        """Reads the pooled rows, writes the results; one step per element read."""
         left = self.rows * self.width
         return Work(
             vector_flops=left * self.shared, input_bytes=left * self.shared * self.activations.bytes,
@@ -63,9 +63,9 @@ class Pool(TakeRows):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Conv2d(Gemm):
-    """A dense convolution over a grid of rows: m rows out of n channels each, k = taps times the channels that come.
+    """A dense convolution over a grid of rows: m rows out of n channels each, k = taps times the input channels.
 
-    An implicit GEMM: rows are read once, not once for each tap. stride: rows that come for each that leaves
+    An implicit GEMM: rows are read once, not once for each tap. stride: input rows per output row
     """
 
     op_type: ClassVar[OpType] = OpType.CONVOLUTION
@@ -74,7 +74,7 @@ class Conv2d(Gemm):
     stride: Num = 1.0
 
     def work(self) -> Work:
-        """flops = 2mnk; reads every row that comes, and the filters, once."""
+        """flops = 2mnk; reads every input row and the filters once."""
         item = self.activations.bytes
         return Work(
             flops=2.0 * self.m * self.n * self.k,
@@ -85,7 +85,7 @@ class Conv2d(Gemm):
 
     @property
     def in_elems(self) -> Num:
-        """All rows that come."""
+        """All input rows."""
         return self.m * self.stride * self.k / np.maximum(self.taps, 1.0)
 
 
@@ -93,7 +93,8 @@ class Conv2d(Gemm):
 class DepthwiseConv(Op):
     """A convolution of each of `channels` channels by itself, `taps` taps over a sequence or a grid of rows.
 
-    rows: that leave; stride: values that come for each that leaves
+    rows: number of output rows
+    stride: input values per output value
     parameter: path of the weights, which no adapter reaches
     """
 
@@ -135,12 +136,12 @@ class DepthwiseConv(Op):
 
     @property
     def in_elems(self) -> Num | None:
-        """All rows that come."""
+        """All input rows."""
         return self.out_elems * self.stride
 
     @property
     def saved(self) -> Saved:
-        """Nothing: the gradient of a convolution's input asks for the filters only."""
+        """Nothing: the gradient of a convolution's input needs only the filters."""
         return Saved()
 
     @property

@@ -1,4 +1,4 @@
-"""What a framework's modules run: the kernels beside the one that stands for an operation, and adapters' own."""
+"""Kernels of a framework's modules: those in addition to an operation's main kernel, and those of adapters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from graphsim.units import Num
 class ModuleSteps(Op):
     """The further kernels of a module: casts, copies and element-wise steps that write their results to memory.
 
-    elems: values that they work on; moved_bytes: read and written for each of them, half and half
+    elems: values that they work on
+    moved_bytes: read and written for each of them, half and half
     launches: how many kernels they are
     """
 
@@ -36,12 +37,12 @@ class ModuleSteps(Op):
 
     @property
     def out_elems(self) -> Num:
-        """Nothing flows on: what they make is the module's own."""
+        """No value flows: the results belong to the module."""
         return 0.0
 
     @property
     def idle(self) -> bool:
-        """No: whether rows pass is asked of the operation whose steps these are; `launches` says how many there are."""
+        """No: the operation that these steps belong to decides that; `launches` states their number."""
         return False
 
     @property
@@ -56,7 +57,7 @@ class ModuleSteps(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ModuleScale(Elementwise):
-    """Multiplies what an adapter's factors give by alpha / r, in `launches` kernels, one for each adapter."""
+    """Multiplies the result of an adapter's factors by alpha / r, in `launches` kernels, one for each adapter."""
 
     adapter_part: ClassVar[AdapterPart] = AdapterPart.ADDITION
 
@@ -69,8 +70,8 @@ class ModuleScale(Elementwise):
 
 
 SECTOR, CACHE_SPEED = 32.0, 5.0
-"""Bytes that a GPU reads at least where neighbours ask for values of different rows (CUDA C++ Best Practices Guide,
-"Strided Accesses"); the rows beside them are asked for next and come from the cache, whose rate is taken to be five
+"""The least bytes that a GPU reads if neighbouring threads read different rows (CUDA C++ Best Practices Guide,
+"Strided Accesses"); the adjacent rows are read next and come from the cache, whose rate is taken to be five
 times the memory's, as `cost/families/elementwise.py` does."""
 
 
@@ -79,9 +80,9 @@ class ModuleNorm(DoraNorm):
     """DoRA's norm kernel by kernel, as PEFT 0.21 runs it (`tuners/lora/dora.py`, DoraLinearLayer.forward).
 
     In the factors' format: the identity is made (k²) and read, B A comes from it (nk), is scaled (2 nk) and added to W
-    (3 nk), of which the norm is taken (nk). W in fewer bytes is copied to that format first (2 nk). B A is handed on
-    as the transpose of what the factors gave, so the sum reads it across rows. GEMMs in fp32 run on the ordinary
-    units, which is PyTorch's default (`torch.backends.cuda.matmul.allow_tf32 = False`).
+    (3 nk), of which the norm is taken (nk). W in fewer bytes is copied to that format first (2 nk). B A is the
+    transpose of the factors' result, so the sum reads it across rows. GEMMs in fp32 run on the ordinary units, which
+    is PyTorch's default (`torch.backends.cuda.matmul.allow_tf32 = False`).
     copies: adapters of the batch, one after another
     """
 

@@ -1,4 +1,4 @@
-"""Norms over rows, and what devices exchange where each has a slice of every row.
+"""Norms over rows, and the exchange between devices that each hold a slice of every row.
 
 vLLM 0.33, `model_executor/layers/mamba/mamba_mixer2.py`, Mixer2RMSNormGated, and `linear_attn.py`,
 MiniMaxText01RMSNormTP: a device normalises its own slice; where fewer groups than devices share the statistics, the
@@ -31,10 +31,10 @@ class Norm(Op):
         each device has a slice of every row
     groups: of slices of a row, each with a mean of its own; 0: rows are not sliced. With fewer groups than devices,
         these sum their squares first
-    units: the value is cut at most so many ways (heads); 0 = no limit
+    units: the most shards that the value allows (heads); 0 = no limit
     reused: the learned vectors are another norm's and are not counted again
-    own: whether each head has learned vectors of its own, which lie where it does
-    sums: sums of squares that come in beside the rows, complete
+    own: whether each head has its own learned vectors, which are sharded with the heads
+    sums: complete sums of squares that are an additional input
     """
 
     op_type: ClassVar[OpType] = OpType.NORM
@@ -99,11 +99,11 @@ class Norm(Op):
         return replace(self, rows=self.rows / ways)
 
     def shared(self, ways: Num) -> bool:
-        """Whether some of `ways` devices share a group of columns."""
+        """Whether a group of columns spans several of `ways` devices."""
         return bool(self.groups and np.any(np.greater(ways, self.groups)))
 
     def squares(self, ways: Num) -> tuple[SquareSum, Num]:
-        """What each of `ways` devices sums of its slices, and how many devices share a group; nothing where none do."""
+        """The sum of squares of each of `ways` devices, and the devices per group; nothing if no group is shared."""
         sharing = ways / np.minimum(ways, self.groups)
         live = np.minimum(np.ceil(sharing - 1.0), 1.0)
         summed = SquareSum(
@@ -115,7 +115,7 @@ class Norm(Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SquareSum(Op):
-    """The sum of squares of each of `rows` rows of `width`: a device's part of what a norm divides by."""
+    """The sum of squares of each of `rows` rows of `width`: a device's part of a norm's denominator."""
 
     op_type: ClassVar[OpType] = OpType.NORM
     family: ClassVar[str] = "elementwise"
@@ -149,5 +149,5 @@ class SquareSum(Op):
         return Saved()
 
     def cut(self, ways: Num) -> SquareSum:
-        """Raise GraphError: it is made of one device's slices."""
-        raise GraphError(f"{type(self).__name__} is made of one device's slices of the rows and is not cut again")
+        """Raise GraphError: it already is one device's share."""
+        raise GraphError(f"{type(self).__name__} is made of one device's slices of the rows and is not sharded again")

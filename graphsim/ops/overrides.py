@@ -1,4 +1,4 @@
-"""A linear in whose place an adapter's GEMM runs, with an input or weights of its own, where tokens have an adapter.
+"""A linear that is replaced by an adapter's GEMM, with its own input or weights, if tokens have an adapter.
 
 Which of the two runs is a number, so that a step in which no token has an adapter is the base model's.
 """
@@ -16,12 +16,12 @@ from graphsim.ops.saved import Saved
 from graphsim.units import Num
 
 Remade = Literal["", "factors", "activations"]
-"""In whose format an adapter makes weights in place of a linear's; "" where it makes none."""
+"""Whose format the weights that an adapter computes in place of a linear's own have; "" if it computes none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class OverriddenGemm(Gemm):
-    """The linear itself: n, and the widths of its parts, are 0 where the adapter's GEMM runs.
+    """The linear itself: n, and the widths of its parts, are 0 if the adapter's GEMM runs.
 
     held: slices of the weights that are in memory, whether they run or not; () where what runs is all
     """
@@ -56,7 +56,7 @@ class OverriddenGemm(Gemm):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class OverridingGemm(Gemm):
-    """The GEMM that runs in a linear's place: of its weights with a changed input, or of weights that were rebuilt.
+    """The GEMM that replaces a linear: its weights with a changed input, or rebuilt weights.
 
     m is 0 where it does not run. remade: in whose format its weights are made; engines may widen that of factors
     """
@@ -87,7 +87,7 @@ class OverridingGemm(Gemm):
 
     @property
     def saved_for_weights(self) -> Saved:
-        """Nothing more: no weights are its own."""
+        """Nothing more: it owns no weights."""
         return Saved()
 
 
@@ -123,7 +123,7 @@ class OverrideResult(Op):
 
     @property
     def in_elems(self) -> Num | None:
-        """As many: one of the two gives nothing."""
+        """As many: one of the two is empty."""
         return self.m * self.n
 
     @property

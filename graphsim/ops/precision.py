@@ -31,7 +31,7 @@ class ModuleFormat:
 
     @property
     def name(self) -> str:
-        """How a user writes it: `model.layers.{0-2|7}.mlp.down_proj=bf16`."""
+        """The text of this entry: `model.layers.{0-2|7}.mlp.down_proj=bf16`."""
         return f"{self.path.replace('{}', '{' + _ranges(self.layers) + '}')}={self.format.name}"
 
 
@@ -62,7 +62,7 @@ class ModuleFormats:
         return None
 
     def of_layer(self, prefix: str, layer: int) -> tuple[tuple[str, Format], ...]:
-        """What tells a layer's modules from those of another layer; `prefix` of their paths."""
+        """What distinguishes a layer's modules from those of other layers; `prefix` of their paths."""
         paths = (path for path in self._by_path if path.startswith(prefix))
         return tuple((path, own) for path in paths if (own := self.of(path, layer)) is not None)
 
@@ -119,7 +119,7 @@ class Precision:
 _PARTS = ("experts", "attention", "kv")
 _PATH = re.compile(r"[^\s={}]+(?:\{[\d|-]*\}[^\s={}]*)?")
 WIDE = ("fp32", "bf16", "fp16")
-"""Formats that activations are in as well where weights are."""
+"""Weight formats that are also formats of activations."""
 
 
 def load_precision(ref: str | Precision, kv: str | None = None) -> Precision:

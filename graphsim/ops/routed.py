@@ -1,4 +1,4 @@
-"""GEMMs whose weights a router chooses for each token, sharded over devices as any other GEMM's."""
+"""GEMMs whose weights a router chooses per token, sharded over devices like any other GEMM."""
 
 from __future__ import annotations
 
@@ -48,5 +48,7 @@ class RoutedGemm(Gemm):
 
     @property
     def in_elems(self) -> Num | None:
-        """Not checked: a token's row goes to several experts without being copied, beside the router's choices."""
+        """Not checked: a token's row goes to several experts without being copied, and the router's choices are inputs
+        too.
+        """
         return None

@@ -1,7 +1,7 @@
-"""What autograd keeps of an operation from the forward to the backward pass.
+"""What autograd saves of an operation from the forward to the backward pass.
 
 Rules as PyTorch's eager operations follow them in Hugging Face's code (torch 2.14, transformers 5.24, peft 0.21),
-counted with `torch.autograd.graph.saved_tensors_hooks`; they stand with the operations.
+counted with `torch.autograd.graph.saved_tensors_hooks`; each operation states its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Saved:
 
     inputs: of the values that it takes; several operations that keep the same value share its memory
     result: of the value that it makes, which operations that take it may keep as well
-    own: of what no other operation has: statistics, copies in another format
+    own: of values that only this operation has: statistics, copies in another format
     """
 
     inputs: Num = 0.0

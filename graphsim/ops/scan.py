@@ -69,7 +69,7 @@ class CausalConv(Op):
 
     @property
     def saved(self) -> Saved:
-        """Nothing: the gradient of a convolution's input asks for the filters only."""
+        """Nothing: the gradient of a convolution's input needs only the filters."""
         return Saved()
 
     @property
@@ -86,11 +86,14 @@ class CausalConv(Op):
 class Scan(Op):
     """A recurrence over tokens: `channels` channels, each with `state` state values.
 
-    inputs: elements read per token beside the state; learned: weights of the recurrence itself
+    inputs: elements read per token, without the state
+    learned: weights of the recurrence itself
     matrix: computed in chunks by GEMMs (Mamba-2, gated delta rule), else step by step (Mamba)
-    mechanism: `gdn`, `kda` or `mamba2`, whose measured kernels its own is one of or nearest to; "" has its roofline
+    mechanism: `gdn`, `kda` or `mamba2`, whose measured kernels price it exactly or most closely; "" is priced by the
+        roofline
     heads, key_heads: that share the channels, and that share their keys
-    decode: one token per sequence, the engine's generation kernel; decoding: sequences of which that is true
+    decode: one token per sequence, the engine's generation kernel
+    decoding: sequences of which that is true
     """
 
     op_type: ClassVar[OpType] = OpType.SCAN

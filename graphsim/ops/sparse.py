@@ -1,4 +1,4 @@
-"""Attention to keys that an indexer chose or that were pooled, and the scores by which an indexer chooses."""
+"""Attention to keys that an indexer selected or that were pooled, and the indexer's scores."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class IndexScores(Attention):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SparseAttention(Attention):
-    """Attention whose queries gather a few cache rows each.
+    """Attention whose queries each gather a few cache rows.
 
     method: which kernels run it: `dsa` (chosen latents, DeepSeek-V3.2), `dsa_shared` (chosen by an earlier layer),
-        `csa`, `hca`, `window` (chosen, all or no pooled entries behind a window, DeepSeek-V4), `msa` (chosen blocks of
+        `csa`, `hca`, `window` (chosen, all or no pooled entries after a window, DeepSeek-V4), `msa` (chosen blocks of
         keys, MiniMax-M3)
-    slots: keys that a query sees at most; 0 where no choice bounds them
-    latent_width, latent_values: elements of a query and of a result as the kernel meets the cache's latents, where
+    slots: keys that a query sees at most; 0 where no selection bounds them
+    latent_width, latent_values: elements of a query and of a result as the kernel reads the cache's latents, where
         those differ from head_dim and value_dim; 0 where they do not
     """
 

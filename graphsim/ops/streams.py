@@ -22,7 +22,7 @@ WEIGHT_BYTES = 4.0
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MixStreams(Op):
-    """What both sides share: `tokens` rows of `streams` streams of `width` elements."""
+    """Base of both sides: `tokens` rows of `streams` streams of `width` elements."""
 
     op_type: ClassVar[OpType] = OpType.ELEMENTWISE
     sharding: ClassVar[Sharding] = Sharding.WHOLE
@@ -57,8 +57,8 @@ class CollapseStreams(MixStreams):
 
     Parts: `collapsed`, and `mixing` for what expands the result again. projected: how many weights the GEMM
     gives, (2 + n) n before a part, n at the model's end; iterations: of Sinkhorn's normalisation of the n x n of
-    them; scales: learned factors beside a bias for each weight; parameter: what the weights' paths begin with, before
-    `fn`, `base` and `scale`
+    them; scales: learned factors in addition to a bias for each weight; parameter: what the weights' paths begin with,
+    before `fn`, `base` and `scale`
     """
 
     family: ClassVar[str] = "hyper_connections"
@@ -98,7 +98,7 @@ class CollapseStreams(MixStreams):
 
     @property
     def out_elems(self) -> Num:
-        """The collapsed stream, and the weights that are used behind the part."""
+        """The collapsed stream, and the weights that are used after the sublayer."""
         return self.tokens * (self.width + self.projected - self.streams)
 
     @property

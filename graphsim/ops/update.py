@@ -1,4 +1,4 @@
-"""What ends a training step: gradients are clipped, weights are updated."""
+"""The end of a training step: gradient clipping and weight update."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ ELEMENTS_PER_KERNEL = 320.0 * 65536.0
 class UpdateWeights(Op):
     """A pass over the trained weights of a device, their gradients, or their optimizer states.
 
-    elems: trained weights; moved_bytes: read and written for each
-    tensors: how many tensors they are; kernels: launches for each group of tensors that one kernel takes;
-        tensor_kernels: launches for each tensor, of optimizers that take one after another
-    called_s: seconds of the host beyond launching, which waits for decompositions
-    matrix_flops: of GEMMs, for each weight (Muon's orthogonalisation, GaLore's projection); decomposed_flops:
-        of singular value decompositions, which ordinary units run; at their peak, which is a lower bound of the time
+    elems: trained weights
+    moved_bytes: read and written for each
+    tensors: number of tensors
+    kernels: launches for each group of tensors that one kernel processes
+    tensor_kernels: launches for each tensor, for optimizers that process one tensor after another
+    called_s: host seconds beyond launching, which waits for decompositions
+    matrix_flops: FLOPs of GEMMs per weight (Muon's orthogonalisation, GaLore's projection)
+    decomposed_flops: FLOPs of singular value decompositions, run by vector units; their peak rate gives a lower bound
+        of the time
     """
 
     op_type: ClassVar[OpType] = OpType.ELEMENTWISE
@@ -59,17 +62,17 @@ class UpdateWeights(Op):
 
     @property
     def out_elems(self) -> Num:
-        """Nothing flows on: weights are updated in place."""
+        """No value flows: weights are updated in place."""
         return 0.0
 
     @property
     def idle(self) -> bool:
-        """No: `launches` says how many kernels there are."""
+        """No: `launches` states the number of kernels."""
         return False
 
     @property
     def saved(self) -> Saved:
-        """Nothing: no gradient passes an update."""
+        """Nothing: an update has no gradient."""
         return Saved()
 
     def cut(self, ways: Num) -> UpdateWeights:

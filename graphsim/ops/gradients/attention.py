@@ -15,7 +15,7 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class KeysAndValues(KvCache):
-    """Keys and values of all tokens, as training takes them: no cache lies between, and nothing moves."""
+    """Keys and values of all tokens, in training: without a cache, and nothing is moved."""
 
     launched: ClassVar[bool] = False
 

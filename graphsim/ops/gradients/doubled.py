@@ -1,4 +1,4 @@
-"""Gradients of operations that fuse multiplications and elementwise steps: of each, as many as it has operands."""
+"""Gradients of operations that fuse multiplications and elementwise steps: one for each operand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from graphsim.units import Num
 class DoubledBackward(Gradient, Op):
     """The gradients of an operation's inputs: each multiplication has two of its size, each step reads and writes two.
 
-    flops, vector_flops, moved_bytes: of the operation, forward; times: how often that; launches: kernels, backward
+    flops, vector_flops, moved_bytes: of the operation, forward
+    times: how often that
+    launches: kernels, backward
     gives: elements of each input, whose gradient is a part: `0`, `1`, …
     """
 
@@ -30,7 +32,7 @@ class DoubledBackward(Gradient, Op):
     launches: Num = 2.0
 
     def work(self) -> Work:
-        """The forward's, so often; half of the bytes are read, half written."""
+        """`times` the forward's; half of the bytes are read, half written."""
         half = self.times * self.moved_bytes / 2.0
         return Work(
             flops=self.times * self.flops, vector_flops=self.times * self.vector_flops, input_bytes=half,

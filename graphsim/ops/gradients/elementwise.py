@@ -1,4 +1,4 @@
-"""Gradients of operations that are bound by bytes, and the sums of gradients."""
+"""Gradients of memory-bound operations, and sums of gradients."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ColumnScaleBackward(ElementwiseBackward):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ActivationBackward(ElementwiseBackward):
-    """The gradient of a nonlinearity, and of what it gates."""
+    """The gradient of an activation function and of the values that it gates."""
 
     op_type: ClassVar[OpType] = OpType.ACTIVATION
 
@@ -95,9 +95,9 @@ class AddGradients(Gradient, Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RopeBackward(Gradient, Rope):
-    """Gradients of queries and keys turned back, as much work as turning them; parts `q` and `k`."""
+    """Gradients of queries and keys rotated back, with the work of the rotation; parts `q` and `k`."""
 
     @property
     def in_elems(self) -> Num | None:
-        """Whatever attention's gradient holds beside those of queries and keys, such as that of values."""
+        """The other gradients in the result of attention's, such as that of values."""
         return None

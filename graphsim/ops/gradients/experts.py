@@ -1,4 +1,4 @@
-"""Gradients of routing, of experts' GEMMs, and of the factors that adapters put beside them.
+"""Gradients of routing, of experts' GEMMs, and of the adapters' factors on them.
 
 m stays the number of routed rows throughout, as of the GEMMs themselves.
 """
@@ -75,7 +75,8 @@ class ExpertBiasGradient(VectorGradient):
 class ExpertFactorInputGradient(Gradient, Gemm):
     """The gradient of what a factor takes; `routing` is that of the experts' own input gradient.
 
-    common: one factor serves all experts; further: how many ways a factor that stays whole is cut
+    common: one factor serves all experts
+    further: how many ways a factor that stays whole is cut
     of_a: whether the factor is A
     """
 

@@ -1,4 +1,4 @@
-"""What all operations of a backward pass have in common: they own nothing, and nothing is kept for them."""
+"""Base of the operations of a backward pass: they own no weights, and nothing is saved for them."""
 
 from __future__ import annotations
 

@@ -25,7 +25,8 @@ def turned(split: Sharding) -> Sharding:
 class InputGradient(Gradient, Gemm):
     """dx[m, n] = dy[m, k] @ w^T[k, n]: n are the inputs of the GEMM, k its outputs; the weights are that GEMM's.
 
-    blocks: of block-diagonal weights; output_parts: parts of the GEMM's outputs, which are cut by themselves
+    blocks: of block-diagonal weights
+    output_parts: parts of the GEMM's outputs, which are cut by themselves
     """
 
     blocks: Num = 1.0
@@ -63,7 +64,8 @@ class WeightGradient(Gradient, Gemm):
 
     split: how the GEMM's weights are cut, and so their gradient
     gradients: the format in which it is written
-    blocks: of block-diagonal weights; output_parts: parts of the outputs, which are cut by themselves
+    blocks: of block-diagonal weights
+    output_parts: parts of the outputs, which are cut by themselves
     """
 
     ends: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""What training runs around an adapter's factors: casts and dropout before A, scale and sum behind B."""
+"""Training's operations around an adapter's factors: casts and dropout before A, scaling and sum after B."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LoraInput(Op):
-    """An adapter's own copy of a linear's input: cast to the factors' format, some of it dropped.
+    """An adapter's own copy of a linear's input: cast to the factors' format, with dropout.
 
     activations: the format of the copy; source: that of the input
     dropout: whether a mask is drawn
@@ -41,7 +41,7 @@ class LoraInput(Op):
 
     @property
     def out_elems(self) -> Num:
-        """As many as come in."""
+        """As many as the input has."""
         return self.elems
 
     @property

@@ -1,4 +1,4 @@
-"""Cross-entropy behind the logits, and its gradient."""
+"""Cross-entropy after the logits, and its gradient."""
 
 from __future__ import annotations
 

@@ -66,7 +66,9 @@ class ScanBackward(Gradient, Op):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ConvBackward(Gradient, Op):
-    """The gradient of the inputs of a depthwise convolution: the same one, turned round. gives: elements of each."""
+    """The gradient of the inputs of a depthwise convolution: the same convolution with flipped filters. gives:
+    elements of each.
+    """
 
     op_type: ClassVar[OpType] = OpType.CONVOLUTION
     family: ClassVar[str] = ""

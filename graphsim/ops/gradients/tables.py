@@ -1,4 +1,4 @@
-"""The gradient of a table that rows were looked up in."""
+"""The gradient of an embedding table."""
 
 from __future__ import annotations
 

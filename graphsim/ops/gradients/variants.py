@@ -1,4 +1,4 @@
-"""Gradients of what PEFT's methods beside LoRA put around a linear."""
+"""Gradients of the operations that PEFT's methods other than LoRA add around a linear."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class BuiltWeightsBackward(Gradient, BuiltWeights):
     constant: ClassVar[bool] = False
 
     def work(self) -> Work:
-        """Twice what making the weights takes, and their gradient read."""
+        """Twice the work of computing the weights, plus reading their gradient."""
         made, live = BuiltWeights.work(self), np.minimum(self.rank, 1.0) * self.copies
         return Work(
             flops=2.0 * made.flops,
