@@ -1,6 +1,6 @@
 """The backward pass, derived from the forward graph: one gradient rule per kind of operation, run from the loss back.
 
-A gradient is asked for only where something before it is trained (`graphsim.passes.gradients.requires`), so a frozen
+A gradient is derived only where something before it is trained (`graphsim.passes.gradients.requires`), so a frozen
 base has no weight gradients, and nothing below the first trained weight is visited.
 """
 
@@ -44,7 +44,7 @@ from graphsim.symbolic.questions import may_be_nonzero
 from graphsim.units import Num
 
 ENTRY = "gradient"
-"""The node of a backward body by which the gradient of a turn's result comes in."""
+"""The node of a backward body at which the gradient of a turn's result enters."""
 
 
 def backward(graph: nx.DiGraph, rules: BackwardRules) -> nx.DiGraph:
@@ -68,7 +68,7 @@ def backward(graph: nx.DiGraph, rules: BackwardRules) -> nx.DiGraph:
 
 
 def _enter(out: nx.DiGraph, scope: Scope) -> None:
-    """The gradient of a pipeline stage's result comes in from the next stage, where the loss is."""
+    """The entry of the gradient of a pipeline stage's result, which comes from the next stage."""
     result = last_node(scope.graph)
     op = scope.op(result)
     came = Input(
@@ -80,7 +80,7 @@ def _enter(out: nx.DiGraph, scope: Scope) -> None:
 
 
 def _differentiate(scope: Scope) -> None:
-    """Ask every operation that a gradient reaches, the last one first."""
+    """Apply the gradient rule of every operation that a gradient reaches, the last one first."""
     for name in reversed(list(scope.graph)):
         op = scope.op(name)
         if not may_be_nonzero(scope.needs[name]) or not (name in scope.given or _starts(op)):
@@ -97,7 +97,7 @@ def _starts(op: Op) -> bool:
 
 
 def _repeat(op: Repeat, here: Here) -> None:
-    """Its turns, backwards: the last result's gradient comes in, that of the first turn's input goes on."""
+    """Its turns in reverse: the gradient of the last result comes in, that of the first turn's input goes out."""
     rules, entry = here.rules, enters(op, here.rules, here.flowing[0].need)
     needs = requirements(op.body, rules, entry, *(taken.need for taken in here.flowing[1:]))
     scope = Scope(op.body, rules, needs, repeat=here.name, again=_run_again(op, rules))
@@ -122,7 +122,7 @@ def _repeat(op: Repeat, here: Here) -> None:
     for taken in here.flowing[1:]:
         if may_be_nonzero(taken.need):
             summed = SomeRows(elems=scaled(taken.elems, taken.need), activations=taken.op.activations)
-            kept = here.keep_input(taken, taken.need)  # one storage, which every turn's gradients read
+            kept = here.keep_input(taken, taken.need)  # one storage, which the gradients of every turn read
             here.give(taken, [here.emit("backward.encoder_output", summed, [turned, *kept])])
 
 
@@ -134,7 +134,7 @@ _KINDS: dict[str, tuple[type[Op], ...]] = {
 
 
 def _run_again(repeat: Repeat, rules: BackwardRules) -> frozenset[str]:
-    """Which nodes of a turn run again ahead of its backward."""
+    """The nodes of a turn that are recomputed before its backward pass."""
     if rules.recompute == "none" or not repeat.runs_again:
         return frozenset()
     never = Input | EncoderOutput | HeldWeights
@@ -148,7 +148,7 @@ def _run_again(repeat: Repeat, rules: BackwardRules) -> frozenset[str]:
 
 
 def _assembled(out: nx.DiGraph, scope: Scope) -> nx.DiGraph:
-    """The steps behind what is in the graph already, and in front of the first user of each what is kept for it."""
+    """The steps after the existing graph, with each saved value in front of its first consumer."""
     placer = _Placer(out, scope)
     if scope.rules.recompute == "full" and scope.again:
         placer.all_again()
@@ -161,17 +161,17 @@ def _assembled(out: nx.DiGraph, scope: Scope) -> nx.DiGraph:
 
 
 class _Placer:
-    """Puts kept values into a backward graph, and runs again what makes those that were not kept."""
+    """Inserts saved values into a backward graph, and recomputes those that were not saved."""
 
     def __init__(self, out: nx.DiGraph, scope: Scope) -> None:
         self.out, self.scope = out, scope
         self.live: Num = scope.needs[last_node(scope.graph)]
 
     def all_again(self) -> None:
-        """A whole turn before all gradients, node by node as it ran before.
+        """The recomputation of a whole turn before all gradients, node by node.
 
-        Re-entrant checkpoints run it to its end, others to the last thing that is kept: what runs before that runs
-        again whether or not it is needed (PyTorch, `torch/utils/checkpoint.py`, _StopRecomputationError).
+        Re-entrant checkpoints run it to its end, others to the last saved value: everything before that is recomputed
+        whether or not it is needed (PyTorch, `torch/utils/checkpoint.py`, _StopRecomputationError).
         """
         made = {storage.node for storage, kept in self.scope.kept.values() if kept.again}
         nodes = [node for node in self.scope.graph if node in self.scope.again]
@@ -183,7 +183,7 @@ class _Placer:
             self.keep(name)
 
     def keep(self, name: str) -> None:
-        """Place a kept value."""
+        """Insert a saved value."""
         if name in self.out:
             return
         storage, kept = self.scope.kept[name]
@@ -191,7 +191,7 @@ class _Placer:
         add(self.out, name, kept, [Value(node, (storage.part,) if storage.part else ()) for node in made])
 
     def run(self, node: str) -> str:
-        """Run a node again, behind what it takes."""
+        """Recompute a node, after its inputs."""
         name, op = f"recompute.{node}", self.scope.op(node)
         if name not in self.out:
             inputs = [found for value in inputs_of(self.scope.graph, node) for found in self._source(value)]
@@ -212,7 +212,7 @@ class _Placer:
 
 
 _ROWS = ("m", "rows", "tokens", "elems", "new_tokens", "query_tokens", "kv_tokens", "pairs")
-"""Fields that say how much an operation has to do."""
+"""Fields for the amount of an operation's work."""
 
 
 def _again(op: Op, live: Num) -> Op:

@@ -1,4 +1,4 @@
-"""What the backward pass needs to know of how a trainer runs a model."""
+"""Facts on how a trainer runs a model that the backward pass depends on."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ _CHOICES = {"recompute": ("none", "full", "selective"), "attention": ("flash", "
 class BackwardRules:
     """Facts about a trainer's code; see `graphsim.training.recipe` for their sources.
 
-    adapter_format: format of LoRA's factors: a name of FORMATS, or `given` for that in the graph
+    adapter_format: format of LoRA's factors: a name of FORMATS, or `given` for the one in the graph
     autocast: whether GEMMs run in 16 bits regardless of their inputs' format
-    lora_dropout: dropout probability of an adapter's input; hidden_dropout: whether each sublayer's result has dropout;
-        attention_dropout: whether attention scores do
+    lora_dropout: dropout probability of an adapter's input
+    hidden_dropout: whether each sublayer's result has dropout
+    attention_dropout: whether attention scores have dropout
     mask_bytes: bytes of a dropout mask per element (1 on CUDA)
     fused: which of `norm`, `rope`, `activation`, `lora`, `loss` are one kernel that saves only its inputs
     attention: `flash`, or `unfused` with scores in memory
     input_requires_grad: whether the embeddings' output requires a gradient even if nothing below it is trained
-    recompute: `none`, `full`, `selective`; recompute_every: recompute only every n-th layer (1 = all)
+    recompute: `none`, `full`, `selective`
+    recompute_every: recompute only every n-th layer (1 = all)
     recomputed: what selective recomputation recomputes, out of RECOMPUTED
     reentrant: whether checkpoints make a layer's input require a gradient, and recompute a layer to its end
     residual_bytes: bytes per element of the residual stream (4 in fp32)

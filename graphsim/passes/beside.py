@@ -1,9 +1,9 @@
-"""Shared experts beside the exchange of tokens with the devices that hold the routed ones.
+"""Shared experts that run during the exchange of tokens with the devices of the routed experts.
 
 vLLM: `_finalize` of `fused_moe/modular_kernel.py` starts the combine, computes the shared experts, then waits for it.
 SGLang: `forward_deepep` of `models/deepseek_v2.py` starts them before the dispatch, on a stream of their own.
-They stay on the stream of the other kernels, launched right behind the exchange: two kernels that share a device are
-taken to be no faster than one after the other.
+They stay on the stream of the other kernels, launched right after the exchange: two kernels that share a device are
+assumed to take as long as one after the other.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from graphsim.ops import ExchangeTokens, GatherTokens, Op, ScatterTokens
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchBeside(Pass):
-    """Launches what does not depend on an exchange right after it.
+    """Launches the operations that do not depend on an exchange right after it.
 
     exchange: `dispatch` or `combine`: the exchange of each layer
     """
@@ -47,7 +47,7 @@ class LaunchBeside(Pass):
         return rule
 
     def _exchanges(self, graph: nx.DiGraph) -> list[str]:
-        """The exchange of each layer: the first one, or the last one."""
+        """The exchange of each layer: the first or the last one."""
         found = dict[int, str]()
         for name, op in graph.nodes(data="op"):
             counts = self.exchange == "combine" or op.layer not in found

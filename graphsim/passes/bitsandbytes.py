@@ -1,4 +1,4 @@
-"""GEMMs of weights in bitsandbytes' formats, with what its kernels do beside them."""
+"""GEMMs of weights in bitsandbytes' formats, with its additional kernels."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def serves(precision: Precision) -> bool:
 
 
 def runs_eagerly(precision: Precision) -> bool:
-    """Whether no graph of the step can be captured: LLM.int8() asks the device for its outliers in every GEMM.
+    """Whether no graph of the step can be captured: LLM.int8() reads the outliers back from the device in every GEMM.
 
     vLLM, `config.py`, `_verify_bnb_config`: bitsandbytes in 8 bits falls back to the eager mode.
     """
@@ -53,7 +53,7 @@ class BesideProducts(Pass):
     nested: bool = True
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """Make it one more input of the GEMM."""
+        """Add it as one more input of the GEMM."""
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
             if isinstance(op, Gemm) and not isinstance(op, LoraGemm):

@@ -1,11 +1,12 @@
 """Context parallelism: each rank has its part of every sequence's tokens, and attends to all of them.
 
-Only attention looks beyond a rank's own tokens. Of a causal sequence every rank has as many pairs: it holds two of 2c
-chunks, one from the start and one from the end (Megatron-LM and TransformerEngine; arXiv 2311.09431).
+Only attention reads beyond a rank's own tokens. Every rank has equally many pairs of a causal sequence: it holds two
+of 2c chunks, one from the start and one from the end (Megatron-LM and TransformerEngine; arXiv 2311.09431).
 
-* `p2p`: keys and values pass by in a ring, each part attended to while the next one is on its way (arXiv 2310.01889);
-  in the backward pass their gradients travel along, twice as much.
-* `a2a`: tokens are exchanged for heads before attention, and back behind it (Ulysses, arXiv 2309.14509).
+* `p2p`: keys and values circulate in a ring, each part attended to while the next one is transferred (arXiv
+2310.01889);
+  in the backward pass their gradients circulate with them, doubling the traffic.
+* `a2a`: tokens are exchanged for heads before attention, and back again after it (Ulysses, arXiv 2309.14509).
 * `all_gather`: keys and values are gathered before it, in the backward pass too, and their gradients scattered.
 """
 
@@ -28,15 +29,16 @@ from graphsim.ops.scan import CausalConv, Scan
 from graphsim.units import Num, short
 
 CORRECTED_BYTES = 10.0
-"""Moved for each element of a result that another step's is added to: read in fp32 and 16 bits, written in fp32
-(TransformerEngine, attention/dot_product_attention/context_parallel.py, flash_attn_fwd_out_correction)."""
+"""Bytes moved per element when a ring step's result is added to the earlier ones: read in fp32 and 16 bits, written in
+fp32 (TransformerEngine, attention/dot_product_attention/context_parallel.py, flash_attn_fwd_out_correction)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShareContext(Pass):
     """Lets attention over a rank's own tokens attend to those of all `ways` ranks.
 
-    stride: distance, in device numbers, between ranks; exchange: `p2p`, `a2a` or `all_gather`
+    stride: distance, in device numbers, between ranks
+    exchange: `p2p`, `a2a` or `all_gather`
     Raises InfeasibleError for heads that cannot be exchanged for tokens, and for layers that pass a state along tokens.
     """
 
@@ -47,7 +49,7 @@ class ShareContext(Pass):
     exchange: str = "p2p"
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """Attention sees more, behind or beside what it takes to see it."""
+        """The wider attention, after the communication that it needs or overlapped with it."""
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
             if isinstance(op, Scan | CausalConv):
@@ -65,7 +67,7 @@ class ShareContext(Pass):
         return rule
 
     def _pairs(self, op: Attention) -> Num:
-        """Pairs of a rank's queries with everybody's keys, the same for all ranks."""
+        """Pairs of a rank's queries with the keys of all ranks; the same for all ranks."""
         own = op.query_tokens / np.maximum(op.sequences, 1e-9)
         alone = Segment(sequences=op.sequences, new_tokens=own).pairs(op.window, op.causal)
         whole = Segment(sequences=op.sequences, new_tokens=own * self.ways).pairs(op.window, op.causal) / self.ways
@@ -76,7 +78,7 @@ class ShareContext(Pass):
         return op.kv_tokens * op.kv_heads * op.read_width
 
     def _ring(self, name: str, op: Attention, inputs: list[Value]) -> Iterator[Step]:
-        """All parts but the last are attended to while others are on their way; the last one waits for its arrival."""
+        """All parts but the last are attended to during the transfers; the last one waits for its arrival."""
         backward = isinstance(op, AttentionBackward)
         pairs, last = self._pairs(op), 1.0 / self.ways
         passed = RingPass(
@@ -92,11 +94,11 @@ class ShareContext(Pass):
         yield name, replace(op, pairs=pairs * last), [*inputs, *further]
 
     def _heads(self, name: str, op: Attention, inputs: list[Value]) -> Iterator[Step]:
-        """All tokens of some heads; in the backward pass both exchanges stand ahead, since its results have parts."""
+        """All tokens of some heads; in the backward pass both exchanges come first, since its results have parts."""
         if np.any(np.mod(op.heads, self.ways) > 1e-6):
             raise InfeasibleError(
                 f"parallelism.cp = {short(self.ways)} is not allowed with cp_comm = 'a2a': node '{name}' has "
-                f"{short(op.heads)} heads on a device, which so many ranks do not divide; allowed: what divides them"
+                f"{short(op.heads)} heads on a device; allowed: divisors of that number"
             )
         backward = isinstance(op, AttentionBackward)
         queries, keys = op.query_tokens * op.heads * op.head_dim, self._keys(op)
@@ -124,7 +126,7 @@ class ShareContext(Pass):
             yield f"{name}.all_to_all_out", exchange(behind), [Value(name)]
 
     def _gathered(self, name: str, op: Attention, inputs: list[Value]) -> Iterator[Step]:
-        """All keys and values; in the backward pass the scattering of their gradients stands ahead too."""
+        """All keys and values; in the backward pass the scattering of their gradients comes first, too."""
         keys = self._keys(op) * self.ways
         gather, scatter = (self._over_keys(kind, name, op, keys) for kind in (AllGather, ReduceScatter))
         yield f"{name}.all_gather", gather, inputs
@@ -143,7 +145,7 @@ class ShareContext(Pass):
 
 
 def correction(name: str, op: Attention, ways: Num) -> ModuleSteps:
-    """What a ring adds to each of its results but the first: the earlier ones are scaled and added."""
+    """The correction of every ring result but the first: the earlier ones are scaled and added."""
     return ModuleSteps(
         role=f"{op.role or name}.correction", elems=op.out_elems * (ways - 1.0), moved_bytes=CORRECTED_BYTES,
         launches=ways - 1.0, activations=op.activations, layer=op.layer, direction=op.direction,

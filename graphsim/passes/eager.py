@@ -1,4 +1,6 @@
-"""Eager modules: what a serving engine runs as one kernel is as many as the framework's module writes out."""
+"""Eager modules: an operation that a serving engine fuses into one kernel runs as the separate kernels of the
+framework's module.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from graphsim.ops.overrides import OverriddenGemm, OverridingGemm
 from graphsim.units import Num
 
 BYTES = 2.0
-"""Of an element, in the format that the entries' bytes are for."""
+"""Bytes per element of the format that the entries' bytes refer to."""
 
 
 def kind_of(op: Op) -> str:
@@ -27,18 +29,19 @@ def kind_of(op: Op) -> str:
 
 
 def calls_base(op: Op) -> bool:
-    """Whether the framework runs it as the base model's: a linear with weights or an input that an adapter changed is
-    one still."""
+    """Whether the framework runs it as the base model's: a linear whose weights or input an adapter changed still
+    counts as one.
+    """
     return not op.adapter or isinstance(op, OverridingGemm)
 
 
 def by_kind(calls: Iterable[ModuleCall]) -> dict[str, ModuleCall]:
-    """The entries by the kind that they are for."""
+    """The entries by kind of operation."""
     return {call.kind: call for call in calls}
 
 
 def further(op: Op, calls: Mapping[str, ModuleCall]) -> Iterator[tuple[str, ModuleSteps]]:
-    """The kernels of an operation's module beside the one that stands for it, by the last part of their node's name."""
+    """The additional kernels of an operation's module, by the last part of their node's name."""
     call = calls.get(kind_of(op), PLAIN)
     if isinstance(op, Attention) and REPEATED in calls:
         repeats, grouped = calls[REPEATED], np.greater(op.heads, op.kv_heads)[()]
@@ -50,9 +53,10 @@ def further(op: Op, calls: Mapping[str, ModuleCall]) -> Iterator[tuple[str, Modu
 
 
 def turns(op: Op) -> Num:
-    """How often the module runs for one operation: once for each expert that tokens reach, or that is looked at.
+    """How often the module runs for one operation: once for each expert that tokens reach, or over which the module
+    loops.
 
-    Of a linear and the GEMM in its place one runs.
+    Of a linear and its replacement GEMM one runs.
     """
     if isinstance(op, OverriddenGemm | OverridingGemm | BesideProduct):
         return np.minimum(op.m * op.n, 1.0)
@@ -70,7 +74,7 @@ def steps_of(op: Op, kernels: Num, elems: Num, moved_bytes: Num) -> ModuleSteps:
 
 
 def _elements(op: Op) -> Num:
-    """What the further kernels work on: attention's scores, masked ones too, the cache, the logits, else the result."""
+    """Elements of the further kernels: attention's scores, masked ones too, the cache, the logits, else the result."""
     if isinstance(op, Attention):
         return op.heads * op.query_tokens * op.kv_tokens / np.maximum(op.sequences, 1.0)
     if isinstance(op, KvCache):

@@ -17,7 +17,7 @@ from graphsim.passes.grid import Grid
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FuseTable(Pass):
-    """A look-up and an expand in place of the embedding's A, B and ADD."""
+    """Replaces the embedding's A, B and ADD by a look-up and an expand."""
 
     engine: Engine
 
@@ -26,7 +26,7 @@ class FuseTable(Pass):
         return repeat.body
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """The expand stands where the ADD stood: behind what completes the base's rows."""
+        """The expand takes the position of the ADD: after the node that completes the base's rows."""
         stand_in: set[str] = set()
         ups: dict[str, LoraB] = {}
         served: dict[str, LoraB] = {}

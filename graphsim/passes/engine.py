@@ -1,4 +1,4 @@
-"""An engine's profile at work for one adapter configuration, and what its passes ask of an adapter's nodes."""
+"""An engine's profile for one adapter configuration, and helpers of its passes for an adapter's nodes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Engine:
 
     @property
     def buffers(self) -> Buffers:
-        """What the engine's buffers make of an adapter."""
+        """The adapter as the engine's buffers hold it."""
         return Buffers(
             rank=self.padded_rank if self.profile.rank == "padded" else None,
             every_linear=self.profile.modules == "every_linear",
@@ -98,14 +98,14 @@ def terms(graph: nx.DiGraph, joined: str) -> tuple[int, int]:
 
 
 def source(graph: nx.DiGraph, name: str) -> str:
-    """The node whose result collectives bring."""
+    """The node whose result the collectives move."""
     while isinstance(graph.nodes[name]["op"], Collective | Slice):
         name = inputs_of(graph, name)[0].node
     return name
 
 
 def back_to(graph: nx.DiGraph, name: str, kind: type[Op]) -> tuple[str, tuple[str, ...]]:
-    """The node of a kind that a value comes from, and what lies between the two."""
+    """The node of a given kind that a value comes from, and the nodes in between."""
     between: list[str] = []
     while not isinstance(graph.nodes[name]["op"], kind):
         between.insert(0, name)

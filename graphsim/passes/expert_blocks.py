@@ -16,8 +16,8 @@ from graphsim.units import Num
 class ExpertBlocks:
     """Thread blocks of a step's kernels on one stack of experts.
 
-    rows: rows with an adapter; pairs: pairs of an adapter and an expert with such rows; live: whether there is an
-        adapter
+    rows: rows with an adapter; pairs: pairs of an adapter and an expert with such rows; live: 1 if there is an
+        adapter, else 0
     """
 
     def __init__(self, engine: Engine, a: ExpertLoraA) -> None:
@@ -28,7 +28,7 @@ class ExpertBlocks:
         self.uncaptured_s, self.empty_tile_clocks = engine.uncaptured_s, engine.profile.empty_tile_clocks
 
     def chosen(self, tilings: tuple[Tiling, ...], of: Callable[[Tiling], float]) -> Num:
-        """A number of the last tiling whose tokens the step has."""
+        """A field of the last tiling whose number of tokens the step reaches."""
         first, *others = tilings
         value: Num = of(first)
         for tiling in others:
@@ -69,9 +69,11 @@ class ExpertBlocks:
     def tiles(
         self, tilings: tuple[Tiling, ...], columns: Num, k: Num, slices: float, *, launches: Num, start: Num
     ) -> dict[str, Any]:
-        """The tiles of a kernel and what each takes: a start, and steps along k that wait for their operands.
+        """The tiles of a kernel and the time of each: a start, and steps along k that wait for their operands.
 
-        columns, k: of one slice; launches: kernels; start: what of `block_start_clocks` falls to this one
+        columns, k: of one slice
+        launches: kernels
+        start: the share of `block_start_clocks` of this kernel
         """
         width, split, depth = (
             self.chosen(tilings, of) for of in (lambda t: t.columns, lambda t: t.split_k, lambda t: max(t.depth, 1.0))

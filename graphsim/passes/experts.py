@@ -1,11 +1,11 @@
-"""Expert parallelism: which device holds which experts, and how tokens get there.
+"""Expert parallelism: which device holds which experts, and how tokens reach them.
 
 Within a tensor-parallel group every device has all tokens, works on its own experts' rows, and the sum over devices
 is the group's all-reduce. Across replicas of the attention, tokens are exchanged with the experts' devices, there and
 back (GShard, arXiv 2006.16668, section 3), as the engine does it: a copy for each expert of a token, one for each rank
 that holds some of them (DeepEP), or all tokens to all ranks.
 
-The graph is the hottest rank's: its rows are those of the rank that a layer waits for (`graphsim.ops.expert_ranks`).
+The graph is that of the busiest rank, for which a layer waits (`graphsim.ops.expert_ranks`).
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ FP8_ROWS = Format(name="fp8", bytes=1.0 + 4.0 / 128.0, compute="fp8")
 """Rows in fp8 with an fp32 scale for 128 numbers (DeepEP, `low_latency_dispatch` and the README of its kernels)."""
 
 NARROW = {"model": {}, "fp8": {"fp8": FP8_ROWS}, "quantised": {"fp8": FP8_ROWS, "fp4": FORMATS["nvfp4"]}}
-"""For each format that an engine sends rows in, what experts that compute in a format are sent."""
+"""For each format in which an engine sends rows, the format sent to experts of each compute format."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DealExperts(Pass):
     """Distributes the experts over `ep` ranks; sharding by `tp` runs after it.
 
-    placement: a name of `graphsim.ops.expert_ranks.PLACEMENTS`; redundant: number of extra copies of popular experts
+    placement: a name of `graphsim.ops.expert_ranks.PLACEMENTS`
+    redundant: number of extra copies of popular experts
     dispatch: a copy of a token for each of its `experts`, for each of the `ranks` that hold any of them, or for `all`
         ranks
     sent_as: a name of NARROW: the format in which tokens are sent to their experts
@@ -53,11 +54,13 @@ class DealExperts(Pass):
     kernels: str = ""
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """Raises ConfigError if some scenarios exchange tokens and others do not: these are two different graphs."""
+        """Raises ConfigError if some scenarios exchange tokens and others do not: these need two different graphs."""
         ep, tp = self.ep, self.tp
         across = np.asarray(ep) > np.asarray(tp)
         if np.any(across) and not np.all(across):
-            raise ConfigError(f"parallelism.ep = {ep} lies above tp = {tp} in some scenarios only; simulate them apart")
+            raise ConfigError(
+                f"parallelism.ep = {ep} lies above tp = {tp} in some scenarios only; simulate those separately"
+            )
         exchange = bool(np.all(across))
         stacks = {op.layer: op for _, op in graph.nodes(data="op") if isinstance(op, ExpertGemm)}
 
@@ -100,7 +103,7 @@ class DealExperts(Pass):
             yield name, replace(op, by_tokens=True), [Value(moved)]
 
     def _sent(self, name: str, moved: str, op: Permute, inputs: list[Value], stack: ExpertGemm) -> Iterator[Step]:
-        """A copy of a token for each rank, or for all: rows are made behind the exchange, and summed before it."""
+        """One copy of a token for each rank, or for all: rows are expanded after the exchange, and summed before it."""
         rows = op.chosen * self._hottest(stack)
         copies = self._received(stack)
         if op.gather:
@@ -118,7 +121,7 @@ class DealExperts(Pass):
         yield name, replace(op, by_tokens=True, chosen=copies), [Value(moved)]
 
     def _received(self, stack: ExpertGemm) -> Num:
-        """Copies of tokens that the hottest rank gets, by the tokens that each rank has; at most all of them."""
+        """Copies of tokens that the busiest rank receives, by the tokens of each rank; at most all of them."""
         if self.dispatch == "all":
             return self.ep * 1.0
         return np.minimum(ranks_reached(stack.of, stack.chosen, self.ep) * self._hottest(stack), self.ep)

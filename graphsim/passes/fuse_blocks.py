@@ -1,6 +1,6 @@
-"""Kernels that an engine shares between neighbours: rotary embeddings with the cache, routing with the experts.
+"""Kernels that an engine fuses across neighbours: rotary embeddings with the cache, routing with the experts.
 
-And GEMMs of one input that only some engines run as one: `PackMore` names them for `graphsim.passes.pack`.
+Also GEMMs of one input that only some engines run as one: `PackMore` names them for `graphsim.passes.pack`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from graphsim.ops import Activation, Gemm, KvCache, Norm, Op, Permute, Rope, Rou
 from graphsim.ops.fused_blocks import CACHE, rope_cache, routed_gather
 
 LATENT = {"q_a_proj": "fused_qkv_a_proj", "kv_a_proj_with_mqa": "fused_qkv_a_proj"}
-"""Latent attention's GEMMs down, by role, and the kernel that they share (vLLM, SGLang: fused_qkv_a_proj)."""
+"""Latent attention's down projections, by role, and their packed kernel (vLLM, SGLang: fused_qkv_a_proj)."""
 
 DELTA = {
     "in_proj_qkv": "in_proj_qkvz",
@@ -25,14 +25,15 @@ DELTA = {
     "in_proj_b": "in_proj_ba",
     "in_proj_a": "in_proj_ba",
 }
-"""A gated delta-net's GEMMs in (vLLM, SGLang: in_proj_qkvz, in_proj_ba)."""
+"""A gated delta-net's input projections (vLLM, SGLang: in_proj_qkvz, in_proj_ba)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackMore(Pass):
     """GEMMs that an engine packs in addition to those packed in checkpoints.
 
-    latent: whether latent attention's down-projections, to queries and to keys and values, are packed; delta: whether a
+    latent: whether latent attention's down-projections, to queries and to keys and values, are packed
+    delta: whether a
         gated delta-net's projections are
     """
 
@@ -42,7 +43,7 @@ class PackMore(Pass):
     delta: bool = False
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """A GEMM with the name of its pack."""
+        """Set the pack name of a GEMM."""
         named = (LATENT if self.latent else {}) | (DELTA if self.delta else {})
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
@@ -86,7 +87,7 @@ class FuseRope(Pass):
 
 
 def _rope_of(graph: nx.DiGraph, cache: str) -> str:
-    """The rotary embedding whose keys go into a cache, which all others take behind it; "" where there is none."""
+    """The rotary embedding whose keys go into a cache that later attention reads; "" for none."""
     op = graph.nodes[cache]["op"]
     if type(op) is not KvCache or op.source:
         return ""
@@ -102,20 +103,20 @@ def _rope_of(graph: nx.DiGraph, cache: str) -> str:
 
 
 def _keeps(graph: nx.DiGraph, rope: str, cache: str) -> bool:
-    """Whether others than the cache take the rotated keys."""
+    """Whether other nodes than the cache take the rotated keys."""
     return any("k" in graph.edges[rope, user].get("parts", ()) for user in graph.succ[rope] if user != cache)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantiseAhead(Pass):
-    """GEMMs in fp8 with one scale take what the norm or the activation before them has quantised.
+    """GEMMs in fp8 with one scale take inputs that the norm or activation before them has quantised.
 
-    vLLM 0.33, `compilation/passes/fusion`: RMSNormQuantFusionPass, ActivationQuantFusionPass. The bytes that this
-    saves on the way are left out.
+    vLLM 0.33, `compilation/passes/fusion`: RMSNormQuantFusionPass, ActivationQuantFusionPass. The saved bytes between
+    the kernels are left out.
     """
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """A GEMM that says so."""
+        """Mark the GEMM as such."""
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
             if isinstance(op, Gemm) and not op.adapter and op.weights.gemm == "fp8" and _is_made(graph, name):
@@ -140,7 +141,7 @@ class FuseRouting(Pass):
     """The experts' kernel selects the experts from the router's logits."""
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """What gathers the experts' rows takes the logits."""
+        """The gather of the experts' rows takes the logits."""
         routes = {name for name, op in graph.nodes(data="op") if type(op) is Route and _gathers(graph, name)}
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step | Value]:
@@ -156,6 +157,6 @@ class FuseRouting(Pass):
 
 
 def _gathers(graph: nx.DiGraph, route: str) -> bool:
-    """Whether one copy of rows, and nothing else, takes what is picked from one router's logits."""
+    """Whether a single gather of rows is the only consumer of one router's choices."""
     users = [graph.nodes[user]["op"] for user in graph.succ[route]]
     return len(users) == 1 and len(graph.pred[route]) == 1 and type(users[0]) is Permute and users[0].gather

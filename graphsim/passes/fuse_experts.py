@@ -1,4 +1,4 @@
-"""Shared experts: summed with the routed ones before one all-reduce, beside them in a stream, or in their kernel."""
+"""Shared experts: summed with the routed ones before one all-reduce, on a separate stream, or in the same kernel."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class ReduceTogether(Pass):
 
 
 def _reduced_terms(graph: nx.DiGraph, name: str, op: Op) -> tuple[str, str] | None:
-    """The all-reduces of both terms of a sum, which nothing else takes; None where there are not two."""
+    """The all-reduces of both terms of a sum, if the sum is their only consumer; otherwise None."""
     if type(op) is not Add or len(graph.pred[name]) != 2:
         return None
     found = []
@@ -98,7 +98,7 @@ def _reduced_terms(graph: nx.DiGraph, name: str, op: Op) -> tuple[str, str] | No
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedStream(Pass):
-    """Runs shared experts on a separate stream, beside the routed ones."""
+    """Runs shared experts on a separate stream, concurrently with the routed ones."""
 
     def rule(self, graph: nx.DiGraph) -> Rule:
         """Change the stream of their kernels."""
@@ -113,13 +113,13 @@ class SharedStream(Pass):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedInKernel(Pass):
-    """The shared expert is one more expert of the routed ones' kernel, which every token chooses.
+    """Makes the shared expert one more expert of the routed ones' kernel, which every token chooses.
 
-    Where it has the routed ones' shape and format, and experts are not distributed over several groups.
+    This needs the routed ones' shape and format, and experts that are not distributed over several groups.
     """
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """Its nodes vanish, and with them the sum of both."""
+        """Its nodes and the sum of both are removed."""
         fused = [shared for shared in _shared_of(graph) if _is_alike(graph, shared)]
         gone = {name for shared in fused for name in shared.nodes}
         layers = {graph.nodes[shared.add]["op"].layer: _chosen(graph, shared) for shared in fused}
@@ -149,7 +149,7 @@ def _experts(graph: nx.DiGraph, shared: _Shared) -> list[ExpertGemm]:
 
 
 def _is_alike(graph: nx.DiGraph, shared: _Shared) -> bool:
-    """Whether the shared branch is an expert as the routed ones, and no more."""
+    """Whether the shared branch is exactly one expert like the routed ones."""
     ops = [graph.nodes[name]["op"] for name in shared.nodes]
     products = [op for op in ops if isinstance(op, Gemm)]
     experts = _experts(graph, shared)
@@ -168,7 +168,7 @@ def _is_alike(graph: nx.DiGraph, shared: _Shared) -> bool:
 
 
 def _with_one_more(op: Op, chosen: float) -> Op:
-    """An operation of the experts' block with one more expert, which all tokens choose beside `chosen` others."""
+    """An operation of the experts' block with one more expert, for all tokens in addition to `chosen` others."""
     more = (chosen + 1.0) / chosen
     if isinstance(op, ExpertGemm):
         return replace(op, m=op.m * more, experts=op.experts + 1.0, of=op.of + 1, chosen=op.chosen + 1, always=1)

@@ -1,8 +1,8 @@
-"""Norms within other kernels: behind the sum of a residual, and within the all-reduce before that.
+"""Norms fused into other kernels: with the residual sum, and with the all-reduce before it.
 
-The sum behind a block is normalised by the first norm of the next one. So in the body of a repeat, the last sum takes
-the first norm, and what the body hands on stands for both, the sum and what is normalised; the norm of the first block
-stands before the repeat, and the one behind the repeat is the last block's.
+The sum after a block is normalised by the first norm of the next one. So in the body of a repeat, the last sum is
+fused with the first norm, and the body's result stands for both the sum and its normalised value; the norm of the
+first block is placed before the repeat, and the norm after the repeat is the last block's.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Fused:
-    """A sum and its norm; reduced: the all-reduce that they run within, "" for none; border: at a body's end."""
+    """A sum and its norm; reduced: the all-reduce that they are fused into, "" for none; border: whether at the end of
+    a body.
+    """
 
     add: str
     norm: str
@@ -32,7 +34,7 @@ class _Fused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FuseNorms(Pass):
-    """RMSNorms add the residual, and are fused into the all-reduce that yields one of the terms.
+    """Fuses the residual sum into RMSNorms, and both into the all-reduce that yields one of the terms.
 
     limits: numbers of devices, and the largest message in bytes up to which norms are fused into all-reduces; empty
         where they never are; rows: largest number of rows for that, 0 for any
@@ -44,11 +46,11 @@ class FuseNorms(Pass):
     is_body: bool = False
 
     def body(self, repeat: Repeat) -> nx.DiGraph:
-        """Rewritten by itself."""
+        """The body is rewritten separately."""
         return rewrite(repeat.body, replace(self, is_body=True))
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """A fused kernel stands where its last input is there; users take its parts."""
+        """A fused kernel is placed after its last input; consumers take its parts."""
         pairs = self._pairs(graph)
         starts = {pair.reduced or pair.add: pair for pair in pairs}
         adds = {pair.add: pair for pair in pairs}
@@ -92,7 +94,7 @@ class FuseNorms(Pass):
         return found
 
     def _reduced_by(self, graph: nx.DiGraph, add: str) -> str:
-        """The all-reduce that yields one of a sum's terms to no other node."""
+        """The all-reduce that yields one of a sum's terms, with no other consumer."""
         sources = [value.node for value in inputs_of(graph, add)]
         terms = [name for name in sources if type(graph.nodes[name]["op"]) is AllReduce]
         return next((name for name in terms if self.limits and graph.out_degree(name) == 1), "")
@@ -115,7 +117,7 @@ class FuseNorms(Pass):
         )  # fmt: skip
 
     def _apart(self, reduced: AllReduce, norm: Norm) -> Num:
-        """1 where the message is too large, or the group, for the norm to run within the all-reduce."""
+        """1 if the message or the group is too large for the norm to be fused into the all-reduce."""
         most: Num = 0.0
         for devices, limit in reversed(self.limits):
             most = np.where(np.less_equal(reduced.group, devices), limit, most)[()]
@@ -125,7 +127,7 @@ class FuseNorms(Pass):
         return np.where(fits, 0.0, 1.0)[()]
 
     def _repeated(self, graph: nx.DiGraph, name: str, op: Repeat, inputs: list[Value]) -> Iterator[Step]:
-        """A repeat whose blocks normalise for the next one, behind the first block's norm."""
+        """A repeat whose blocks normalise for the next one, after the first block's norm."""
         ahead = graph.nodes[inputs_of(graph, name)[0].node]["op"]
         if not (isinstance(ahead, Repeat) and _border(ahead.body) is not None):
             body = graph.nodes[name]["op"].body
@@ -142,7 +144,7 @@ def _named(graph: nx.DiGraph, pair: _Fused) -> str:
 
 
 def _is_sum(graph: nx.DiGraph, name: str, op: Op) -> bool:
-    """Whether a node adds two whole values of the base model."""
+    """Whether a node adds two unsharded values of the base model."""
     values = inputs_of(graph, name)
     return type(op) is Add and len(values) == 2 and not op.adapter and not any(value.parts for value in values)
 
@@ -155,13 +157,13 @@ def _is_norm(graph: nx.DiGraph, name: str) -> bool:
 
 
 def _norm_of(graph: nx.DiGraph, name: str) -> str:
-    """The one norm that takes a value; "" where there is none, or several."""
+    """The only norm that takes a value; "" for none or several."""
     norms = [user for user in graph.succ[name] if _is_norm(graph, user) and not graph.edges[name, user].get("parts")]
     return norms[0] if len(norms) == 1 else ""
 
 
 def _border(body: nx.DiGraph) -> _Fused | None:
-    """A body's last sum and its first norm; None where they are not one block's residual and the next one's norm."""
+    """A body's last sum and its first norm; None if they are not one block's residual and the next one's norm."""
     last = last_node(body)
     entries = [name for name, op in body.nodes(data="op") if isinstance(op, Input)]
     if len(entries) != 1 or not _is_sum(body, last, body.nodes[last]["op"]):
@@ -171,7 +173,7 @@ def _border(body: nx.DiGraph) -> _Fused | None:
 
 
 def _is_behind_repeat(graph: nx.DiGraph, name: str) -> bool:
-    """Whether a node is the norm of what a repeat leaves that has normalised it already."""
+    """Whether a node is the norm of a repeat's result that is already normalised."""
     if not _is_norm(graph, name):
         return False
     ahead = graph.nodes[inputs_of(graph, name)[0].node]["op"]

@@ -1,6 +1,7 @@
-"""Fused kernels: adapters on slices of one packed linear share a shrink and an expand, which adds in place.
+"""Fused kernels: adapters on slices of one packed linear share a shrink and an expand, which adds in place, without a
+separate ADD.
 
-There is no ADD of its own. The profiles say which engine does what, each field with its source.
+The profiles say which engine does what, each field with its source.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _AdapterNodes:
-    """The nodes of one adapter: A, collectives after it, B, what follows that, ADD; and the value it is added to.
+    """The nodes of one adapter: A, collectives after it, B, collectives after that, ADD; and the value it is added to.
 
     base: the base's result, or the collective that reduces it if the adapter is added after that
     """
@@ -62,7 +63,7 @@ class Fuse(Pass):
     engine: Engine
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """Kernels come right behind the base's result; users of an ADD take that result from then on."""
+        """Kernels come right after the base's result; consumers of an ADD then take that result."""
         slices = _slices(graph)
         stand_in: dict[str, int] = {}
         for s in chain.from_iterable(slices.values()):
@@ -88,8 +89,9 @@ class Fuse(Pass):
 class _Kernels:
     """The kernels of one group of slices.
 
-    base: the linear that they belong to; result: that linear, or the collective that completes what it yields
-    stem: what their names begin with
+    base: the linear that they belong to
+    result: that linear, or the collective that completes its result
+    stem: prefix of their names
     """
 
     graph: nx.DiGraph
@@ -101,13 +103,14 @@ class _Kernels:
 
     @property
     def last(self) -> str:
-        """Name of the kernel that stands for the base's result from then on."""
+        """Name of the kernel that then stands for the base's result."""
         return f"{self.stem}.lora_expand"
 
     def steps(self, behind: str, inputs: list[Value]) -> Iterator[Step]:
         """Fill, shrink, the collectives between, and expand.
 
-        behind: the node that holds the base's result by now; inputs: what the base takes
+        behind: the node that holds the base's result
+        inputs: inputs of the base
         """
         base: Gemm = self.graph.nodes[self.base]["op"]
         first: LoraA = self.graph.nodes[self.group[0].a]["op"]
@@ -137,13 +140,14 @@ class _Kernels:
         yield self.last, self._expand(base, first, hidden, grid), [Value(behind), Value(shrunk)]
 
     def _gathered(self, base: Gemm) -> bool:
-        """Whether they stand behind a gather of logits, which an engine waits for before the shrink."""
+        """Whether they come after a gather of logits, which an engine waits for before the shrink."""
         return base.head and self.result != self.base
 
     def _together(self, hidden: Format, live: Num) -> Iterator[tuple[str, Collective]]:
         """The collectives between A and B, one for all slices.
 
-        hidden: the format of what they move; live: whether there is an adapter
+        hidden: number format of the values that they move
+        live: 1 if there is an adapter, else 0
         """
         for i, step in enumerate(self.group[0].between):
             op: Op = self.graph.nodes[step]["op"]

@@ -1,7 +1,7 @@
 """Fused kernels for adapters on experts: rows sorted into blocks once, then a shrink and an expand for each GEMM.
 
-vLLM 0.33, `vllm/lora/ops/triton_ops/fused_moe_lora_op.py`; SGLang 0.5.23, `srt/lora/lora_moe_runners.py`. Which engine
-has which blocks, fills and streams is its profile's to say.
+vLLM 0.33, `vllm/lora/ops/triton_ops/fused_moe_lora_op.py`; SGLang 0.5.23, `srt/lora/lora_moe_runners.py`. Each
+engine's profile states its blocks, fills and streams.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FuseExperts(Pass):
-    """The engine's kernels in place of A, B and ADD of each stack of experts."""
+    """Replaces A, B and ADD of each stack of experts by the engine's kernels."""
 
     engine: Engine
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """Kernels come right behind the base's GEMM; users of an ADD take what stands for it from then on."""
+        """Kernels come right after the base's GEMM; consumers of an ADD then take its replacement."""
         factors: dict[str, tuple[ExpertLoraA, ExpertLoraB]] = {}
         stand_in: dict[str, int] = {}
         for name, op in graph.nodes(data="op"):
@@ -61,7 +61,7 @@ class FuseExperts(Pass):
 
 
 class _Kernels:
-    """The kernels of one GEMM, which its down and up projections a and b say the sizes of."""
+    """The kernels of one GEMM, with sizes from its down and up projections a and b."""
 
     def __init__(self, engine: Engine, name: str, base: ExpertGemm, a: ExpertLoraA, b: ExpertLoraB) -> None:
         self.profile, self.name, self.base, self.a, self.b = engine.profile, name, base, a, b
@@ -84,7 +84,11 @@ class _Kernels:
         yield f"{self.name}.lora_sort", sort, inputs[:1]
 
     def steps(self, inputs: list[Value], order: Value) -> Iterator[Step]:
-        """Fill, shrink, what collectives complete it, and expand. inputs: the base's; order: of the rows."""
+        """Fill, shrink, the collectives that complete it, and expand.
+
+        inputs: the base's
+        order: of the rows
+        """
         behind = [*inputs[:1], order]
         if self.experts.fills:
             yield f"{self.name}.lora_fill", self._fill(), []
@@ -130,7 +134,7 @@ class _Kernels:
         )  # fmt: skip
 
     def _together(self) -> Collective:
-        """What a shrink of a part of the ranks, or of the inputs, is completed by."""
+        """The collectives that complete a shrink over a part of the ranks or of the inputs."""
         row = self.base.split is Sharding.ROW
         kind, role = (AllReduce, "all_reduce") if row else (AllGather, "all_gather")
         return kind(
@@ -139,7 +143,7 @@ class _Kernels:
         )  # fmt: skip
 
     def _expand(self) -> ExpertLoraExpand:
-        """Where one kernel does both, it starts with the shrink and its steps follow those."""
+        """If one kernel does both, it starts with the shrink, and the steps of the expand follow."""
         b, slices = self.b, float(self.b.slices)
         waits = self.profile.side_waits * float(self.beside and not self.delta)
         touched = b.n / (b.further if self.base.split is Sharding.ROW else 1.0)

@@ -1,4 +1,4 @@
-"""The passes of an engine's fusions, as its profile says (`graphsim.lora.fusions`)."""
+"""The passes of an engine's fusions, as stated in its profile (`graphsim.lora.fusions`)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from graphsim.passes.fuse_norms import FuseNorms
 
 
 def packed_more(engine: EngineProfile | None) -> tuple[Pass, ...]:
-    """What an engine packs beside what checkpoints' classes pack."""
+    """The packing of an engine in addition to that of the model classes."""
     if engine is None or not (engine.fusions.latent_projections or engine.fusions.delta_projections):
         return ()
     return (PackMore(latent=engine.fusions.latent_projections, delta=engine.fusions.delta_projections),)
 
 
 def fusions(engine: EngineProfile, *, model: str, architecture: str, prompts: bool) -> tuple[Pass, ...]:
-    """The passes behind an engine's kernels for adapters, in order.
+    """The passes after an engine's kernels for adapters, in order.
 
-    model: its name; architecture: of the device, "" where there is none
-    prompts: whether the step may have prompts, whose shared experts leave no room beside them
+    model: its name
+    architecture: of the device, "" where there is none
+    prompts: whether the step may have prompts, whose shared experts leave no room for concurrent kernels
     """
     passes: list[Pass] = []
     kept = engine.fusions

@@ -1,4 +1,4 @@
-"""Thread blocks that an engine's kernels are launched over."""
+"""The launch grids of an engine's kernels."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ class Grid:
     ) -> dict[str, Any]:
         """Whether the kernel is launched, its numbers of tiles with and without tokens, and the time of each.
 
-        columns: columns of a slice, or of the widest one; widths: columns of each slice, where they differ
-        The tiling applies that takes longest among those whose number of tokens the step reaches, each at its `held`
-        tokens: so an engine that switches to another tiling never makes a larger step faster.
+        columns: columns of a slice, or of the widest one
+        widths: columns of each slice, where they differ
+        Among the tilings whose number of tokens the step reaches, each at its `held` tokens, the slowest applies, so
+        that switching to another tiling never makes a larger step faster.
         """
         found: dict[str, Any] = {"launches": self.live, "uncaptured_s": self.uncaptured_s}
         most: Num = 0.0
@@ -55,10 +56,10 @@ class Grid:
     def _tiles(
         self, tiling: Tiling, tokens: float, columns: Num, slices: int, widths: Sequence[Num]
     ) -> tuple[Num, Num]:
-        """Tiles with tokens and without, of a step of at most so many tokens.
+        """Tiles with and without tokens, of a step of at most this number of tokens.
 
-        How tokens spread over adapters is not known: each adapter has one tile, and there are as many more as if one
-        adapter had all the others, as a prompt's tokens are; no more than tokens.
+        The distribution of tokens over adapters is unknown: each adapter has one tile, plus as many tiles as if one
+        adapter had all other tokens, as with a prompt; at most one per token.
         """
         rows, step_rows = np.minimum(self.rows, tokens), np.minimum(self.step_rows, tokens)
         present = np.maximum(np.minimum(self.adapters, rows), 1.0)
@@ -73,6 +74,6 @@ class Grid:
 
 
 def _held(tilings: tuple[Tiling, ...]) -> Iterator[tuple[Tiling, float]]:
-    """Tilings and the tokens from which on each is priced as with this many: at most the last before the next one."""
+    """Tilings, each with the number of tokens at which it is priced: at most the last before the next one."""
     for tiling, after in zip_longest(tilings, tilings[1:]):
         yield tiling, min(tiling.held, after.tokens - 1.0) if after else np.inf

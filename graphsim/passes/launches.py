@@ -1,4 +1,4 @@
-"""Launches: without a captured graph, the host starts every kernel."""
+"""Launches: without a captured graph, the host launches every kernel."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from graphsim.units import Num
 class LaunchEagerly(Pass):
     """Every kernel waits for the host to launch it; the host launches them one after another.
 
-    present: 0 where the step has no tokens, such as an empty micro-batch: then nothing is launched
-    adapted: 0 where no token has an adapter: then no adapter kernel is launched
+    present: 0 if the step has no tokens, such as an empty micro-batch, so that nothing is launched
+    adapted: 0 if no token has an adapter, so that no adapter kernel is launched
     call_s: host time in seconds of each Python call of an operation or a module
     calls: number of kernels and modules of an operation, by its kind, where modules run one by one
 
     The further kernels of a module come before the operation itself, which waits for them, as the module's kernels run
-    one after another. Adapter operations state theirs themselves.
+    one after another. Adapter operations state their own.
     """
 
     stage: ClassVar[Stage] = "launched"
@@ -36,7 +36,9 @@ class LaunchEagerly(Pass):
     calls: tuple[ModuleCall, ...] = ()
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """Add a LAUNCH before each kernel; one-time work is not part of the step, and no rows need no kernel."""
+        """Add a LAUNCH before each kernel; none for one-time work, which is not part of the step, and none without
+        rows.
+        """
         calls = by_kind(self.calls)
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
@@ -54,7 +56,7 @@ class LaunchEagerly(Pass):
     def _started(
         self, name: str, op: Op, inputs: list[Value], calls: Mapping[str, ModuleCall], awaited: list[Value]
     ) -> Iterator[Step]:
-        """A kernel behind its launch, before which the host waits for some results."""
+        """A kernel after its launch, before which the host waits for the given results."""
         times = op.launches * self.present * (self.adapted if op.adapter else 1.0)
         call = calls.get(kind_of(op), PLAIN)
         modules = call.modules * (turns(op) * self.present if calls_base(op) else times / call.kernels)

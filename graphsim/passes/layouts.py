@@ -1,4 +1,4 @@
-"""How a value is laid out over the devices of a tensor-parallel group, and what converts one layout to another."""
+"""Layouts of a value over the devices of a tensor-parallel group, and the collectives that convert between them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COLLECTIVES: dict[tuple[Layout, Layout], type[Collective]] = {
     (S, SEQ): AllToAll,
     (SEQ, S): AllToAll,
 }
-"""What it takes to bring a value from one layout to another."""
+"""The collective that converts a value from one layout to another."""
 
 FIXED: dict[Sharding, tuple[Layout | None, Layout]] = {
     Sharding.COLUMN: (R, S),
@@ -39,6 +39,6 @@ FIXED: dict[Sharding, tuple[Layout | None, Layout]] = {
     Sharding.COLLECT: (None, P),
     Sharding.TOKENS: (SEQ, SEQ),
 }
-"""For operations whose layouts never vary: the one that they take their inputs in (None: any), and the result's."""
+"""For operations with fixed layouts: that of the inputs (None: any), and that of the result."""
 
 SUFFIX = {AllReduce: "all_reduce", ReduceScatter: "reduce_scatter", AllGather: "all_gather", AllToAll: "all_to_all"}

@@ -13,7 +13,7 @@ def load_pass(ref: str) -> Pass:
     """The pass called `name` in an importable module: an instance, or a class without required arguments.
 
     ref: `module:name`, with dots for modules inside packages
-    Raises ConfigError for a module or a name that is not there, and for what is no pass.
+    Raises ConfigError for a module or a name that is not there, and for an object that is not a pass.
     """
     module_name, separator, name = ref.partition(":") if isinstance(ref, str) else ("", "", "")
     if not separator or not module_name or not name:
@@ -22,7 +22,7 @@ def load_pass(ref: str) -> Pass:
         module = import_module(module_name)
     except ImportError as error:
         raise ConfigError(f"pass = '{ref}': module '{module_name}' cannot be imported: {error}") from None
-    except (Exception, SystemExit) as error:  # whatever a user's module does while it is imported
+    except (Exception, SystemExit) as error:  # anything that a user's module raises during import
         said = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(f"pass = '{ref}': module '{module_name}' cannot be imported: {said}") from None
     found = getattr(module, name, None)

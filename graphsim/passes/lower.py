@@ -1,6 +1,6 @@
 """Lowering: the passes that turn the three logical nodes of an adapter into the kernels that an engine launches.
 
-They run behind sharding and packing.
+They run after sharding and packing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from graphsim.passes.modules import CallModules, WriteExperts
 
 
 def lowering(engine: Engine) -> tuple[Pass, ...]:
-    """An engine's passes; none where its kernels are the logical nodes, as those of a merged adapter always are."""
+    """An engine's passes; none if its kernels are the logical nodes, as those of a merged adapter always are."""
     if engine.lora.strategy != "dynamic":
         return ()
     if engine.profile.kernels == "fused":
@@ -30,7 +30,7 @@ def lowering(engine: Engine) -> tuple[Pass, ...]:
 
 
 def _require_in_place(engine: Engine) -> None:
-    """Raise ConfigError where B's slices must be gathered before they are added: fused kernels add as they expand."""
+    """Raise ConfigError if B's slices must be gathered before they are added: fused kernels add in the expand."""
     name = engine.lora.chosen_scheme or engine.tp_scheme
     scheme = SCHEMES[name]
     if scheme.row_b is Sharding.COLUMN and not scheme.row_in_place:

@@ -25,7 +25,7 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteExperts(Pass):
-    """Experts' adapters as PEFT runs them: in every forward, W + B A of all experts is written, and then used.
+    """Experts' adapters as PEFT runs them: every forward pass writes W + B A of all experts and then uses it.
 
     PEFT 0.21, `tuners/lora/layer.py`, ParamWrapper (`target_parameters`): a parametrisation of the whole tensor.
     """
@@ -33,7 +33,7 @@ class WriteExperts(Pass):
     engine: Engine
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """Factors vanish, and the base's result stands for their sum."""
+        """The factors are removed, and the base's result replaces the sum."""
         downs: dict[str, LoraA] = {}
         stand_in: dict[str, int] = {}
         for name, op in graph.nodes(data="op"):
@@ -76,13 +76,13 @@ def _ahead_of(graph: nx.DiGraph, a: str) -> list[str]:
 
 INDEX, TAKE_BACK = 2.0, 4.0
 """Further kernels of each adapter in a batch of several (PEFT 0.21, `_mixed_batch_forward`): the list of its rows is
-copied to the device and the rows are taken before A; both once more for the sum, which is then put back likewise."""
+copied to the device and the rows are taken before A; both once more for the sum, which is then scattered back."""
 
 INDEX_BYTES, TAKE_BACK_BYTES = 4.0, 8.0
 """Read and written by them, for each 16-bit element."""
 
 CAST_BYTES, CAST_BACK_BYTES = 8.0, 16.0
-"""With fp32 factors on 16-bit activations, beyond what two bytes everywhere take: the cast of an input (2 + 4), which
+"""Extra bytes per element with fp32 factors on 16-bit activations: the cast of an input (2 + 4), which
 A then reads (2 more); of a result, B's writes (2), the scaling (4) and the sum (4) in four bytes, the cast back (6)."""
 
 SCALED_CASTS, ROTATED_CASTS = 8.0, 16.0
@@ -106,7 +106,7 @@ class CallModules(Pass):
     engine: Engine
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """The scaling stands between the adapter's result and the ADD."""
+        """The scaling is inserted between the adapter's result and the ADD."""
         lives: dict[str, Num] = {}
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
@@ -157,7 +157,7 @@ class CallModules(Pass):
         return replace(op, launches=calls, weights=self.engine.kept(op.weights))
 
     def _weights(self, op: BuiltWeights | HeldWeights) -> BuiltWeights | HeldWeights:
-        """Parameters, and what is made of them, in the format that they are kept in."""
+        """Parameters, and the weights computed from them, in their storage format."""
         if isinstance(op, HeldWeights):
             wider = self.engine.format.bytes / FORMATS[self.engine.lora.lora_dtype].bytes
             return replace(op, stored_bytes=op.stored_bytes * wider) if op.factors else op
@@ -195,7 +195,7 @@ class CallModules(Pass):
         return replace(steps, role=f"{op.serves[0]}.lora_result")
 
     def _norm_exchange(self, op: Collective, calls: Num) -> Collective:
-        """What devices exchange for one norm, for each adapter's."""
+        """The exchange between devices for one norm, repeated for each adapter."""
         return replace(op, elems=op.elems * calls, activations=self.engine.kept(op.activations))
 
     def _norm(self, op: DoraNorm, calls: Num) -> ModuleNorm:

@@ -23,7 +23,7 @@ class Pack(Pass):
     stage: ClassVar[Stage] = "sharded"
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """The packed kernel stands where its first member stood, behind the merges of all members."""
+        """The packed kernel takes the position of its first member, after the merges of all members."""
         groups = _groups(graph)
         home = {member: name for name, members in groups.items() for member in members}
 
@@ -56,10 +56,10 @@ def _merges(graph: nx.DiGraph, members: list[str]) -> Iterator[Step]:
 
 
 def _groups(graph: nx.DiGraph) -> dict[str, list[str]]:
-    """Members of each packed kernel: alike in input, cut, bias and residency, with slices of own names.
+    """Members of each packed kernel: equal in input, sharding, bias and residency, with differently named slices.
 
-    Where their formats differ none are packed: engines hold them as one weight, so refuse it (vLLM 0.33,
-    `quantization/utils/quant_utils.py`, `is_layer_skipped`); transformers and llama.cpp multiply by each alone.
+    Members of different formats are not packed: engines hold them as one weight, so they refuse it (vLLM 0.33,
+    `quantization/utils/quant_utils.py`, `is_layer_skipped`); transformers and llama.cpp run them separately.
     """
     found: dict[tuple[object, ...], list[str]] = {}
     for name, op in graph.nodes(data="op"):

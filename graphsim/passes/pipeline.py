@@ -1,6 +1,6 @@
 """Pipeline parallelism: the stages of one micro-batch, repeated for every micro-batch, in GPipe's order.
 
-Each stage has streams of its own; a pipeline schedule is nothing but the launch order of the nodes
+Each stage has streams of its own; a pipeline schedule is just the launch order of the nodes
 (GPipe, arXiv 1811.06965).
 """
 
@@ -18,7 +18,7 @@ from graphsim.units import Num
 
 
 def layer_ranges(layers: int, stages: int) -> list[range]:
-    """Layers of each stage: as even as possible, the first stages take what is left over."""
+    """Layers of each stage: as even as possible; the first stages take the remainder."""
     size, extra = divmod(layers, stages)
     ends = [size * (i + 1) + min(i + 1, extra) for i in range(stages)]
     return [range(start, end) for start, end in zip([0, *ends], ends, strict=False)]

@@ -47,7 +47,8 @@ from graphsim.units import Num
 class ShareServedContext(Pass):
     """Insert the collectives of `ways` context-parallel ranks.
 
-    stride: number of devices from one rank to the next; exchange: `all_gather` or `p2p`
+    stride: number of devices from one rank to the next
+    exchange: `all_gather` or `p2p`
     shares_cache: whether the KV cache is sharded over the ranks rather than replicated
     """
 

@@ -1,8 +1,8 @@
 """Tensor and sequence parallelism by layout propagation; knows nothing of adapters.
 
-Every value is replicated, sharded over features, a partial sum, or sharded over tokens. Linear ops carry a layout
-on, all others say what they need, and a collective appears exactly where a layout does not fit
-(Megatron-LM, arXiv 1909.08053; sequence parallelism: arXiv 2205.05198).
+Every value is replicated, sharded over features, a partial sum, or sharded over tokens. Linear ops propagate a layout,
+all others state the one that they need, and a collective is inserted exactly where layouts differ (Megatron-LM, arXiv
+1909.08053; sequence parallelism: arXiv 2205.05198).
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ from graphsim.units import Num
 def shard(graph: nx.DiGraph, tp: Num, sequence_parallel: bool = False) -> nx.DiGraph:
     """The part of a graph that one of `tp` devices runs, with the collectives that its layouts require.
 
-    graph: the logical graph of a step; tp: tensor-parallel degree
+    graph: the logical graph of a step
+    tp: tensor-parallel degree
     sequence_parallel: shard the residual stream over tokens, so that all-reduces become reduce-scatter and all-gather
     With one device, the graph does not change.
     """
@@ -67,7 +68,8 @@ class Shard(Pass):
     """Shards a graph over `tp` devices; see `shard`.
 
     is_body: whether the graph is a repeat's body, whose result must have the layout of its input
-    known: for a training step, what the forward pass's nodes became; repeat: the repeat whose body it is
+    known: for a training step, the sharded nodes of the forward pass
+    repeat: the repeat whose body it is
     """
 
     stage: ClassVar[Stage] = "sharded"
@@ -79,7 +81,7 @@ class Shard(Pass):
     repeat: str = ""
 
     def body(self, repeat: Repeat) -> nx.DiGraph:
-        """Sharded by itself."""
+        """The body is sharded separately."""
         return rewrite(repeat.body, replace(self, is_body=True, repeat=self.known.names.get(id(repeat), "")))
 
     def rule(self, graph: nx.DiGraph) -> Rule:
@@ -97,7 +99,7 @@ class Shard(Pass):
 
 
 class _Sharder:
-    """What is known of one graph (or body): each value's layout and the collectives already added."""
+    """The state of one graph (or body): each value's layout and the collectives already added."""
 
     def __init__(self, tp: Num, residual: Layout, known: Known, repeat: str) -> None:
         self.tp, self.residual, self.known, self.repeat = tp, residual, known, repeat
@@ -107,7 +109,7 @@ class _Sharder:
         self.brought: dict[tuple[Value, Layout], str] = {}
 
     def steps(self, name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
-        """Cut the op as its inputs' layouts say, behind the collectives that it needs."""
+        """Shard the op according to its inputs' layouts, after the collectives that it needs."""
         if isinstance(op, KeptValue):
             self.layouts[name], kept = kept_as(op, self._made(op), self.tp)
             self.whole[name], self.mine[name] = op, kept
@@ -144,14 +146,14 @@ class _Sharder:
             yield last, summed, [Value(name)]
 
     def _made(self, op: KeptValue) -> Made:
-        """What a kept value is a storage of: a node of the forward pass, or the one before it that runs again."""
+        """The node whose storage a saved value is: of the forward pass, or its recomputed copy."""
         if not op.again:
             return self.known.made[op.of]
         turn = self.repeat.removesuffix(".backward")
         return self.known.made[f"{self.repeat}.recompute.{op.of.removeprefix(f'{turn}.')}"]
 
     def _weights_gradient(self, name: str, op: WeightsGradient, inputs: list[Value]) -> Iterator[Step]:
-        """The gradient of weights, and its sum over devices where each has a part of that."""
+        """The gradient of weights, and its sum over devices if each has a partial sum."""
         arriving = [self.layouts[value.node] for value in inputs]
         kept = [isinstance(self.whole[value.node], KeptValue) for value in inputs]
         wanted, layout = wanted_by(op, arriving, kept)
@@ -170,7 +172,9 @@ class _Sharder:
             yield summed, summed_gradient(mine, self.tp), [Value(name)]
 
     def _constant(self, name: str, whole: Op, mine: Op, placed: list[Value]) -> Iterator[Step]:
-        """What takes weights alone, between the collectives that it needs; users take what the last of them yields."""
+        """An operation on weights only, between the collectives that it needs; consumers take the result of the last
+        one.
+        """
         ahead, behind = whole.exchanges(self.tp)
         if ahead is not None:
             brought = f"{name}.{SUFFIX[type(ahead)]}_ahead"  # type: ignore[index]
@@ -183,7 +187,7 @@ class _Sharder:
             self.layouts[last], self.whole[last] = self.layouts[name], whole
 
     def _followed(self, op: Op, inputs: list[Value], placed: list[Value]) -> Op:
-        """Cut as its inputs are."""
+        """Shard it like its inputs."""
         held = sum((size_of(self.whole[value.node], value) for value in inputs), start=0.0)
         mine = sum((size_of(self.mine[value.node], value) for value in placed), start=0.0)
         ways = np.where(np.greater(mine, 0.0), held / np.maximum(mine, 1e-9), 1.0)[()]
@@ -196,7 +200,7 @@ class _Sharder:
         return op.cut(self.tp) if always or layout is S else op
 
     def _square_sums(self, name: str, op: Norm, rows: Value) -> Iterator[Step]:
-        """What a norm of slices takes beside them where devices share its groups: the sums of all their squares."""
+        """The additional input of a norm of slices whose groups span devices: the complete sums of squares."""
         summed, sharing = op.squares(self.tp)
         yield f"{name}.square_sum", summed, [rows]
         gathered = AllReduce(
@@ -230,7 +234,7 @@ class _Sharder:
         in_place = not isinstance(op, LoraAdd) or op.in_place
         if arriving == {R, S}:
             return (S, S) if in_place else (R, R)
-        if arriving == {P, S} and isinstance(op, LoraAdd) and in_place:  # a slice goes into its place of the sum
+        if arriving == {P, S} and isinstance(op, LoraAdd) and in_place:  # a slice is added at its place in the sum
             return None, P
         return self.residual, self.residual
 
@@ -238,7 +242,8 @@ class _Sharder:
         if isinstance(op, Norm | NormBackward) and not op.local:
             target = self.residual if arriving & {P, SEQ} else R
             return target, target
-        if arriving == {R, S}:  # heads that all devices share stay whole; element by element, all are cut alike
+        # heads that all devices share are replicated; elementwise operations are all sharded alike
+        if arriving == {R, S}:
             return (S if isinstance(op, Elementwise | Compute | Join) and op.in_elems is not None else None), S
         if len(arriving) <= 1 and arriving <= {R, S}:
             return None, S if S in arriving else R
@@ -247,17 +252,17 @@ class _Sharder:
         return R, R
 
     def bring(self, value: Value, have: Layout, target: Layout) -> Iterator[Step]:
-        """The step that brings a value from one layout to another, unless it is there already."""
+        """The step that converts a value from one layout to another, if they differ."""
         if have is target or (value, target) in self.brought:
             return
         source = self.whole[value.node]
         elems = size_of(source, value)
-        if isinstance(source, Repeat) and have is SEQ:  # its body is cut already, and leaves a part
+        if isinstance(source, Repeat) and have is SEQ:  # its body is sharded already and yields a part
             elems = elems * self.tp
         kind = COLLECTIVES.get((have, target))
         suffix = SUFFIX[kind] if kind else "slice"
         name = ".".join([value.node, *value.parts, suffix])
-        if name in self.whole:  # one collective cuts over features, the other over tokens
+        if name in self.whole:  # one collective shards over features, the other over tokens
             name += f"_{target.value}"
         adapter = source.adapter and not source.joins_base
         whole = Join(

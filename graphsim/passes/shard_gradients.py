@@ -1,8 +1,8 @@
-"""How gradients of weights, and what autograd keeps, lie on the devices of a tensor-parallel group.
+"""Layouts of the gradients of weights, and of values saved by autograd, in a tensor-parallel group.
 
-A weight's gradient is cut as the weight is. Where the weight is on every device and each has seen other rows, or holds
-a part of a sum only, the gradient is a partial sum, which is all-reduced once for each optimizer step (Megatron-LM,
-`core/distributed/finalize_model_grads.py`, does so for the norms under sequence parallelism).
+A weight's gradient is sharded like the weight. If the weight is replicated and each device has processed different
+rows, or holds a partial sum, the gradient is a partial sum, which is all-reduced once for each optimizer step
+(Megatron-LM, `core/distributed/finalize_model_grads.py`, does so for the norms under sequence parallelism).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from graphsim.passes.layouts import SEQ, Layout, P, R, S
 from graphsim.units import Num
 
 WHOLE = ("targets", "total", "ids")
-"""Kept storages that every device has, however the values beside them are cut."""
+"""Saved storages that are replicated, however other values are sharded."""
 
 LOSS_SUMS = 3.0
 """Numbers per row that devices exchange for a loss over cut logits: the largest, the sum, the target's (Megatron-LM,
@@ -49,14 +49,14 @@ class Made:
 
 @dataclass(slots=True)
 class Known:
-    """What the forward pass's nodes became, by the names that kept values know them by; and the repeats' names."""
+    """The sharded nodes of the forward pass, by the names that saved values refer to; and the repeats' names."""
 
     made: dict[str, Made] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
 
 
 def kept_as(op: KeptValue, made: Made, ways: Num) -> tuple[Layout, KeptValue]:
-    """The layout of a kept value, and a device's share of it: that of what it is a storage of."""
+    """The layout of a saved value, and a device's share of it: that of the node whose storage it is."""
     if op.what in WHOLE:
         return R, op
     if op.what == "weights":
@@ -83,7 +83,8 @@ WeightsGradient = (
 def wanted_by(op: WeightsGradient, arriving: Sequence[Layout], kept: Sequence[bool]) -> tuple[list[Layout], Layout]:
     """The layouts that the gradient of weights wants of its inputs, and that of the result.
 
-    arriving: the inputs' layouts; kept: which of them are of the forward pass, the others being gradients
+    arriving: the inputs' layouts
+    kept: which of them are of the forward pass, the others being gradients
     """
     if isinstance(op, EmbeddingBackward) and not op.whole:
         return [R] * len(arriving), S
@@ -102,13 +103,13 @@ def wanted_by(op: WeightsGradient, arriving: Sequence[Layout], kept: Sequence[bo
     if S in arriving and not isinstance(op, WeightGradient | RotationGradient):
         across = isinstance(op, VectorGradient) and op.across
         return [S] * len(arriving), P if across else S
-    if isinstance(op, VectorGradient):  # the sum that the norm's own gradient takes as well
+    if isinstance(op, VectorGradient):  # the sum that the norm's own gradient uses, too
         return _replicated([R if layout is P else layout for layout in arriving], kept)
     return _replicated([R if layout is S else layout for layout in arriving], kept)
 
 
 def _replicated(arriving: Sequence[Layout], kept: Sequence[bool]) -> tuple[list[Layout], Layout]:
-    """Of weights that every device has: a product of a whole value and a partial sum is a partial sum."""
+    """Layouts for replicated weights: the product of a replicated value and a partial sum is a partial sum."""
     if SEQ in arriving:
         return [SEQ] * len(arriving), P
     partial = {mine for layout, mine in zip(arriving, kept, strict=True) if layout is P}
@@ -119,7 +120,7 @@ def _replicated(arriving: Sequence[Layout], kept: Sequence[bool]) -> tuple[list[
 
 
 def summed_gradient(op: Op, group: Num) -> AllReduce:
-    """What completes the gradient of weights that every device has, once for each optimizer step."""
+    """The collective that completes the gradient of replicated weights, once per optimizer step."""
     return AllReduce(
         role=f"{op.role}.all_reduce", elems=op.out_elems, group=group, activations=op.activations, layer=op.layer,
         adapter=op.adapter, direction=Direction.UPDATE,
@@ -127,7 +128,7 @@ def summed_gradient(op: Op, group: Num) -> AllReduce:
 
 
 def summed_loss(op: Op, rows: Num, group: Num) -> AllReduce:
-    """What devices exchange for the loss of logits that are sharded over columns."""
+    """The exchange between devices for the loss of logits that are sharded over columns."""
     return AllReduce(
         role=f"{op.role}.all_reduce", elems=LOSS_SUMS * rows, group=group, activations=FORMATS["fp32"],
         layer=op.layer, direction=op.direction,

@@ -29,10 +29,10 @@ def mark_trained(
     base: whether the model's own weights are trained; embeddings: whether its tables are too (a head that shares one
         follows it)
     adapters: whether an adapter's weights are trained: those that its variant does not freeze, and what it trains
-        besides them
+        in addition to them
     A router's score corrections are set by rule, not by gradients.
     freeze_a: whether LoRA's A is frozen (LoRA-FA, arXiv 2308.03303)
-    others: whether the model's weights without an adapter are trained beside adapters (ReLoRA)
+    others: whether the model's weights without an adapter are trained in addition to adapters (ReLoRA)
     """
     return MarkTrained(base=base, adapters=adapters, embeddings=embeddings, freeze_a=freeze_a, others=others)(graph)
 
@@ -50,7 +50,7 @@ class MarkTrained(Pass):
     others: bool = False
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """Each operation by itself; where `others` are trained, a GEMM's adapter tells that it is frozen."""
+        """Each operation separately; if `others` are trained, a GEMM with an adapter is frozen."""
         frozen = _adapted(graph) if self.others else {}
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
@@ -64,7 +64,7 @@ class MarkTrained(Pass):
             if not self.adapters or (self.freeze_a and isinstance(op, LoraA)):
                 return 0.0
             present: Num = np.minimum(getattr(op, "adapters", 1.0), 1.0)
-            if isinstance(op, DoraNorm):  # magnitudes, which are there without a rank
+            if isinstance(op, DoraNorm):  # magnitudes, which exist without a rank
                 present = present * np.minimum(op.rank, 1.0)
             if isinstance(op, LoraGemm) and may_be_nonzero(op.trainable_parameters):
                 return not_empty(op) * present
@@ -75,7 +75,7 @@ class MarkTrained(Pass):
 
 
 def not_empty(factor: LoraGemm) -> Num:
-    """1 where a factor has weights, 0 where its rank is 0: as a formula, one for the factors of all GEMMs."""
+    """1 if a factor has weights, 0 if its rank is 0; as a formula, the same one for the factors of all GEMMs."""
     there: Num = np.minimum(np.ceil(factor.n), 1.0) * np.minimum(np.ceil(factor.k), 1.0)
     return there
 

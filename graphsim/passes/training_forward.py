@@ -30,7 +30,7 @@ class TrainingForward(Pass):
     rules: BackwardRules
 
     def rule(self, graph: nx.DiGraph) -> Rule:
-        """Each operation by itself."""
+        """Each operation separately."""
         ops: dict[str, Op] = dict(graph.nodes(data="op"))
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
@@ -43,7 +43,7 @@ class TrainingForward(Pass):
         return rule
 
     def _scaled(self, name: str, op: DoraScale, inputs: list[Value], base: str, linear: Op | None) -> Iterator[Step]:
-        """With dropout, a second GEMM on the remaining input runs beside W's GEMM on the whole input."""
+        """With dropout, a second GEMM on the remaining input runs in addition to W's GEMM on the whole input."""
         wide = self.rules.products(self.rules.factors(op.factors), op.activations)
         scale = replace(op, factors=wide)
         if may_be_nonzero(self.rules.lora_dropout) and type(linear) is Gemm:
@@ -71,7 +71,7 @@ class TrainingForward(Pass):
             yield name, op, inputs
 
     def _factor(self, name: str, op: LoraGemm, inputs: list[Value]) -> Iterator[Step]:
-        """A factor in the format that its GEMMs run in; of A, behind a copy of its input where it needs one."""
+        """A factor in the format in which its GEMMs run; A comes after a copy of its input if it needs one."""
         rules, held = self.rules, self.rules.factors(op.weights)
         runs = rules.products(held, op.activations)
         factor = replace(op, weights=held, activations=runs)

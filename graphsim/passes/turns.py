@@ -1,4 +1,4 @@
-"""Repeats cut so that all turns of one have the same backward: the first may need no gradient of what comes in."""
+"""Repeats split so that all turns of one have the same backward pass: the first turn's input may need no gradient."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from graphsim.symbolic.questions import alike
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlikeTurns(Pass):
-    """Separates a first turn whose input requires another gradient than that of later turns."""
+    """Separates the first turn if its input requires a different gradient from that of later turns."""
 
     stage: ClassVar[Stage] = "logical"
 
@@ -44,7 +44,7 @@ class AlikeTurns(Pass):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecomputedTurns(Pass):
-    """Separates the turns that are not recomputed, where only every n-th layer is; they come after the others.
+    """Separates the turns that are not recomputed, if only every n-th layer is; they come after the others.
 
     Their number is exact; their order is Megatron-LM's for `--recompute-method block`.
     """
@@ -77,7 +77,7 @@ def recomputed_turns(op: Repeat, every: int) -> int:
 
 
 def cut_turns(name: str, op: Repeat, inputs: list[Value], ahead: int) -> Iterator[tuple[str, Repeat, list[Value]]]:
-    """The first `ahead` turns, and those behind; the repeat itself where one of them is none."""
+    """The first `ahead` turns and the others; the repeat itself if either part is empty."""
     if not 0 < ahead < op.times:
         yield name, op, inputs
         return

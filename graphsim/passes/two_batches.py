@@ -1,14 +1,14 @@
-"""Two halves of a step that take turns, so that the exchanges of one run beside the computation of the other.
+"""Two halves of a step that take turns, so that the exchanges of one overlap the computation of the other.
 
 SGLang's two-batch overlap (`--enable-two-batch-overlap`) and vLLM's dual-batch overlap (`--enable-dbo`,
-docs/design/dbo.md) hand over at each dispatch to the experts and each combine: what follows an exchange waits behind
-the other half's work up to its own exchange. Both halves share the device's streams; the order of launches is all
-there is to it. Each half launches its own kernels and reads the weights of its own. All-reduces of a tensor-parallel
-group run among the kernels, as engines launch them; that they may share links with the other half's exchange, and that
-an exchange may take some of the device's cores (DeepEP's for prompts, 20 by default), is left out.
+docs/design/dbo.md) hand over at each dispatch to the experts and each combine: the work after an exchange waits for
+the other half's work up to that half's own exchange. Both halves share the device's streams; only the order of
+launches matters. Each half launches its own kernels and reads the weights of its own. All-reduces of a tensor-parallel
+group run among the kernels, as engines launch them; link contention with the other half's exchange, and the cores that
+an exchange may occupy (20 by default for DeepEP's kernels for prompts), are not modelled.
 
 Among repeated layers, a turn goes from the last exchange of one layer to the first of the next. So the first layer's
-start and the last layer's end stand apart from the repeat, whose body hands on what crosses its border.
+start and the last layer's end are outside the repeat, whose body passes on the values that cross its boundary.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from graphsim.units import Num
 HALVES = ("first", "second")
 
 Turn = list[Step]
-"""What a half launches before the other one goes on."""
+"""The launches of one half before the other one continues."""
 
 
 def exchanges(op: Op) -> bool:
@@ -51,7 +51,7 @@ def exchanges(op: Op) -> bool:
 def two_batches(first: nx.DiGraph, second: nx.DiGraph, whole: nx.DiGraph) -> nx.DiGraph:
     """One graph of both halves' graphs, which are alike except for their numbers.
 
-    whole: of all tokens together, as those behind the last layers that exchange tokens are again
+    whole: of all tokens together, as those after the last layers that exchange tokens are again
     """
     out, ahead = nx.DiGraph(), _up_to_the_last_exchange(first)
     halves = [_Half(name, graph, ahead) for name, graph in zip(HALVES, (first, second), strict=True)]
@@ -73,7 +73,7 @@ def _up_to_the_last_exchange(graph: nx.DiGraph) -> list[str]:
 
 
 def _joined(out: nx.DiGraph, whole: nx.DiGraph, halves: list[_Half]) -> dict[Value, Value]:
-    """What stands for values that the halves made, both together, for those who take them whole."""
+    """The joined values of both halves, for consumers outside the halves."""
     found: dict[Value, Value] = {}
     for value, part in _crossing(whole, halves[0].ahead).items():
         made: Op = whole.nodes[value.node]["op"]
@@ -86,8 +86,10 @@ def _joined(out: nx.DiGraph, whole: nx.DiGraph, halves: list[_Half]) -> dict[Val
 class _Loop:
     """The layers between a repeat's first and last one, of one half.
 
-    given: what its first body takes; turns: of a body, from the first exchange of a layer to that of the next
-    entry, left: the body's nodes for what it takes from the one before and hands on; taken: what the last one left
+    given: inputs of its first body
+    turns: of a body, from the first exchange of a layer to that of the next
+    entry, left: the body's nodes for what it takes from the one before and passes on
+    taken: what the last one left
     """
 
     name: str
@@ -106,7 +108,7 @@ def _launch(out: nx.DiGraph, turns: list[Turn]) -> None:
 
 
 def _add_loop(out: nx.DiGraph, loops: list[_Loop]) -> None:
-    """The first half's values are handed on last: the block's result is there no later than any half needs it."""
+    """The first half's values are passed on last, so that the block's result is ready before any half needs it."""
     body = nx.DiGraph()
     _launch(body, [[loop.entry for loop in loops]])
     for turns in zip(*(loop.turns for loop in loops), strict=True):
@@ -120,7 +122,7 @@ def _add_loop(out: nx.DiGraph, loops: list[_Loop]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Half:
-    """One half's nodes `ahead` of what is whole again, under names of their own."""
+    """One half's nodes before the halves are joined again, under separate names."""
 
     name: str
     graph: nx.DiGraph
@@ -154,7 +156,7 @@ class _Half:
         yield turn
 
     def _loop(self, node: str, repeat: Repeat, layer: _Block, sections: list[list[str]]) -> tuple[_Loop, _Block]:
-        """The layers behind the first, whose first section stands already; and the last one, without that section."""
+        """The layers after the first, whose first section exists already; and the last one, without that section."""
         body, start = repeat.body, sections[0]
         crossing = _crossing(body, start)
         handed = Handed(
@@ -180,7 +182,7 @@ class _Half:
 
 
 Crossing = dict[Value, Part]
-"""Values that nodes behind a layer's first exchange take from up to there."""
+"""Values that cross a layer's first exchange."""
 
 
 def _crossing(body: nx.DiGraph, start: list[str]) -> Crossing:
@@ -202,8 +204,9 @@ def _parts(crossing: Crossing, node: str) -> dict[Value, Value]:
 class _Block:
     """Nodes of one graph under names with a prefix.
 
-    given: what stands for the block's incoming value, if it does not enter by itself
-    parts: what stands for values made outside; stands: for the block's own nodes
+    given: replacement of the block's incoming value, if any
+    parts: replacements of values from outside
+    stands: replacements of the block's own nodes
     """
 
     graph: nx.DiGraph
@@ -213,7 +216,7 @@ class _Block:
     stands: dict[str, Value] = field(default_factory=dict)
 
     def sections(self) -> list[list[str]]:
-        """The nodes, cut behind each exchange."""
+        """The nodes, cut after each exchange."""
         found: list[list[str]] = [[]]
         for node, op in self.graph.nodes(data="op"):
             found[-1].append(node)
@@ -222,7 +225,7 @@ class _Block:
         return found
 
     def steps(self, nodes: list[str]) -> Turn:
-        """The steps of some nodes; the incoming value is what was given for it."""
+        """The steps of some nodes; the incoming value is replaced by `given`."""
         found = Turn()
         for node in nodes:
             if self.given and isinstance(self.graph.nodes[node]["op"], Input):
@@ -240,11 +243,11 @@ class _Block:
         return self.prefix + node, op, self.inputs(node)
 
     def inputs(self, node: str) -> list[Value]:
-        """What a node takes."""
+        """The inputs of a node."""
         return self.values(inputs_of(self.graph, node))
 
     def values(self, wanted: Crossing | list[Value]) -> list[Value]:
-        """What stands for values of the block's own graph."""
+        """Replacements of values of the block's own graph."""
         return [
             self.parts.get(v) or Value(self.stands[v.node].node, v.parts or self.stands[v.node].parts) for v in wanted
         ]

@@ -1,4 +1,4 @@
-"""Gradient rules, one file per family of operations; `gradients` finds the one of an operation."""
+"""Gradient rules, one file per family of operations; `gradients` applies an operation's rule."""
 
 from graphsim.passes.gradients import attention, elementwise, experts, linear, other, scan, variants
 from graphsim.passes.gradients.here import Here

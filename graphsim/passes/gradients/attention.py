@@ -29,7 +29,7 @@ from graphsim.units import Num
 
 @gradients.register
 def _attention(op: Attention, here: Here) -> None:
-    """One kernel yields all three gradients, whichever are asked for."""
+    """One kernel yields all three gradients, whichever are needed."""
     need = here.need
     if not may_be_nonzero(need):
         return
@@ -65,7 +65,7 @@ def op_sizes(op: Attention, added: bool) -> dict[str, Num]:
 
 @gradients.register(MlaAttention)
 def _latent_attention(op: Attention, here: Here) -> None:
-    """Queries and keys are put together before the kernel, which keeps these; the cache is no part of training.
+    """Queries and keys are assembled before the kernel, which saves them; training has no cache.
 
     transformers 5, `models/deepseek_v3/modeling_deepseek_v3.py`; derived, not measured.
     """
@@ -73,7 +73,7 @@ def _latent_attention(op: Attention, here: Here) -> None:
     if not may_be_nonzero(need):
         return
     if isinstance(op, MlaAttention) and op.absorbed:
-        raise GraphError(f"node '{here.name}' attends to latent vectors, which training does not do")
+        raise GraphError(f"node '{here.name}' attends to latent vectors, a form that is used in inference only")
     flowing = [each for each in here.flowing if not isinstance(each.op, KeysAndValues | IndexScores)]
     taken = [(each, _latent_parts(each)) for each in flowing]
     made = next(each for each, parts in taken if "v" in parts)
@@ -92,7 +92,7 @@ def _latent_attention(op: Attention, here: Here) -> None:
 
 
 def _latent_parts(taken: Taken) -> tuple[str, ...]:
-    """Which gradients are those of an input: of queries, of rotated ones, of what latents were made to."""
+    """The gradients that belong to an input: of queries, of rotated parts, or of the values expanded from latents."""
     if isinstance(taken.op, Rope):
         return ("q_rotated", "k_rotated")
     named = {"q_nope": "q_plain", "q_rope": "q_rotated", "rope": "k_rotated"}
@@ -100,7 +100,7 @@ def _latent_parts(taken: Taken) -> tuple[str, ...]:
 
 
 def _kept(op: Attention, here: Here, need: Num) -> list[Value]:
-    """The result and its normaliser, or the scores; beside queries, keys and values."""
+    """The result and its normaliser, or the scores; in addition to queries, keys and values."""
     rules = here.rules
     if rules.attention == "flash":
         statistics = here.keep_own("lse", op.query_tokens * op.heads, need, form=FP32)
@@ -114,7 +114,7 @@ def _kept(op: Attention, here: Here, need: Num) -> list[Value]:
 
 
 def _same(op: Attention, here: Here, need: Num) -> dict[str, Any]:
-    """The sizes of the attention, of what is needed."""
+    """The sizes of the attention, for the needed gradients."""
     same = {f.name: getattr(op, f.name) for f in fields(Attention)}
     live = {name: scaled(same[name], need) for name in ("query_tokens", "kv_tokens", "pairs")}
     return same | live | {"sinks": 0.0, "recomputes": here.rules.attention == "flash"}

@@ -1,4 +1,4 @@
-"""Gradients of what is bound by bytes: norms, activations, rotations, additions, the loss."""
+"""Gradients of memory-bound operations: norms, activations, rotations, additions, the loss."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from graphsim.units import Num
 
 INT64_BYTES = 8.0
 SHIFTED = 2.0
-"""Learned vectors of a norm that has a shift beside its scale."""
+"""Learned vectors of a norm that has a shift as well as a scale."""
 
 
 @gradients.register
 def _norm(op: Norm, here: Here) -> None:
-    """Written out, an RMSNorm keeps a copy of x in fp32, and the normalised x where its scale is trained.
+    """In eager code an RMSNorm saves a copy of x in fp32, and the normalised x if its scale is trained.
 
-    A LayerNorm is one kernel of PyTorch's everywhere: x as it is, mean and deviation.
+    A LayerNorm is always one PyTorch kernel, which saves x, mean and deviation.
     """
     need, trained = here.need, here.trained
     live = np.maximum(need, trained)
@@ -69,7 +69,7 @@ def _norm(op: Norm, here: Here) -> None:
 
 @gradients.register
 def _activation(op: Activation, here: Here) -> None:
-    """Written out, the nonlinearity's result is kept beside what it gates and what gates it."""
+    """In eager code, the nonlinearity's result is saved in addition to both factors of the gate."""
     need, gated = here.need, op.reads > 1.0
     if not may_be_nonzero(need):
         return
@@ -82,7 +82,7 @@ def _activation(op: Activation, here: Here) -> None:
 def _spread(
     op: Elementwise | ExpertActivation, here: Here, kind: type[ElementwiseBackward], kept: list[Value], reads: int
 ) -> None:
-    """The gradients of all inputs from one kernel; of values of one input, side by side."""
+    """The gradients of all inputs from one kernel; values of one input are concatenated."""
     sizes = [op.elems] * reads if len(here.flowing) == 1 else [taken.elems for taken in here.flowing]
     back = kind(
         elems=scaled(op.elems, here.need), reads=float(len(kept)), steps=2.0 * getattr(op, "steps", 4.0),
@@ -115,7 +115,7 @@ def _elementwise(op: Elementwise, here: Here) -> None:
 
 @gradients.register
 def _add(op: Add, here: Here) -> None:
-    """The sum's gradient is each input's; of the sublayer's result, with what was dropped left out."""
+    """The sum's gradient is each input's; that of the sublayer's result, without dropped elements."""
     branch, *others = here.flowing
     gradient = here.dy
     if here.rules.hidden_dropout and may_be_nonzero(branch.need):
@@ -148,14 +148,14 @@ def _rope(op: Rope, here: Here) -> None:
 
 
 def _parts_in(elems: Num, sizes: list[Num]) -> int:
-    """How many of the next parts make up an input: queries, or queries and keys."""
+    """The number of further parts that make up an input: queries, or queries and keys."""
     return 2 if len(sizes) > 1 and not agree(elems, sizes[0]) else 1
 
 
 @gradients.register(Join)
 @gradients.register(KeysAndValues)
 def _join(op: Op, here: Here) -> None:
-    """Parts of one gradient, as many as values were joined."""
+    """One part of the gradient for each joined value."""
     pieces = []
     for value in here.dy:
         made = here.scope.made[value.node]
@@ -171,7 +171,7 @@ def _input(op: Input, here: Here) -> None:
 
 @gradients.register
 def _loss(op: Loss, here: Here) -> None:
-    """Log-softmax is kept as wide as the recipe's loss says, and the targets' ids."""
+    """Log-softmax is saved in the format of the recipe's loss, together with the target ids."""
     need = here.need
     logits = here.keep_own("logits", op.rows * op.vocab, need, each=here.rules.logit_bytes)
     targets = here.keep_own("targets", op.rows, need, each=INT64_BYTES)

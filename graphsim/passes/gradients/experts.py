@@ -43,7 +43,7 @@ def _route(op: Route, here: Here) -> None:
 
 @gradients.register
 def _permute(op: Permute, here: Here) -> None:
-    """What was gathered is summed back, what was summed is gathered; the router's weights multiply the latter."""
+    """Gathered rows are summed back, summed rows are gathered; the router's weights multiply the latter."""
     need, rows = here.need, op.tokens * op.chosen
     if not may_be_nonzero(need):
         return
@@ -61,7 +61,7 @@ def _permute(op: Permute, here: Here) -> None:
 
 
 def _weigh(here: Here) -> None:
-    """The gradient of a router's weights, where rows leave for the experts; made where they came back."""
+    """The gradient of a router's weights, at the gather to the experts; computed at the sum on the way back."""
     for taken in here.flowing:
         weighed = here.scope.weighed.pop(here.op.layer, None) if isinstance(taken.op, Route) else None
         if weighed and may_be_nonzero(taken.need):
@@ -73,7 +73,7 @@ def _weigh(here: Here) -> None:
 
 @gradients.register
 def _exchange(op: ExchangeTokens, here: Here) -> None:
-    """Rows' gradients go the way back."""
+    """Gradients of rows take the reverse path."""
     if may_be_nonzero(here.need):
         here.give(here.flowing[0], [here.emit("backward", replace(op, there=not op.there), here.dy)])
         _weigh(here)
@@ -81,7 +81,7 @@ def _exchange(op: ExchangeTokens, here: Here) -> None:
 
 @gradients.register
 def _gathered(op: GatherTokens, here: Here) -> None:
-    """What all had is added up where it came from."""
+    """Gradients of gathered rows are summed at their source."""
     if may_be_nonzero(here.need):
         x = here.flowing[0]
         back = ScatterTokens(elems=op.elems, own=x.elems, group=op.group, activations=op.activations)
@@ -91,7 +91,7 @@ def _gathered(op: GatherTokens, here: Here) -> None:
 
 @gradients.register
 def _scattered(op: ScatterTokens, here: Here) -> None:
-    """All get the gradients of all tokens."""
+    """All ranks receive the gradients of all tokens."""
     if may_be_nonzero(here.need):
         back = GatherTokens(elems=op.elems, group=op.group, activations=op.activations)
         here.give(here.flowing[0], [here.emit("backward", back, here.dy)])
@@ -118,7 +118,7 @@ def _experts(op: ExpertGemm, here: Here) -> None:
 
 @gradients.register
 def _expert_factor(op: ExpertLoraGemm, here: Here) -> None:
-    """The cheap association of each expert's pair."""
+    """The cheaper order of multiplication for each expert's pair."""
     live, of_a = not_empty(op), isinstance(op, LoraA)
     need, trained = scaled(live, here.need), here.trained
     same: dict[str, Any] = {

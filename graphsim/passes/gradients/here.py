@@ -1,4 +1,4 @@
-"""One node of the forward pass while its gradient rule is asked: what came in, what gradient its result has."""
+"""One node of the forward pass as seen by its gradient rule: its inputs and the gradient of its result."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from graphsim.units import Num
 
 @dataclass(slots=True)
 class Here:
-    """One node of the forward pass, whose gradient rule is asked: what came in, what gradient its result has."""
+    """One node of the forward pass as seen by its gradient rule: its inputs and the gradient of its result."""
 
     name: str
     op: Op
@@ -30,12 +30,12 @@ class Here:
 
     @property
     def rules(self) -> BackwardRules:
-        """How the trainer runs it."""
+        """The trainer's rules."""
         return self.scope.rules
 
     @property
     def flowing(self) -> list[Taken]:
-        """Inputs that are values, neither weights nor choices."""
+        """Inputs that are differentiable values, neither weights nor choices."""
         return [taken for taken in self.inputs if not (taken.op.constant or isinstance(taken.op, IndexScores))]
 
     @property
@@ -48,7 +48,7 @@ class Here:
 
     @property
     def trained(self) -> Num:
-        """Whether its weights are trained, itself or as a copy that an adapter brings."""
+        """Whether its weights are trained, directly or as an adapter's copy."""
         share = self.op.trained
         for taken in self.inputs:
             if taken.op.constant and taken.value.node.endswith(".lora_saved"):
@@ -57,7 +57,7 @@ class Here:
 
     @property
     def trained_biases(self) -> Num:
-        """Whether an adapter trains its biases beside."""
+        """Whether an adapter trains its biases as well."""
         share: Num = 0.0
         for taken in self.inputs:
             if taken.op.constant and taken.value.node.endswith(".lora_biases"):
@@ -74,11 +74,11 @@ class Here:
         return self.scope.emit(f"{self.name}.{part}", op, inputs)
 
     def keep_input(self, taken: Taken, live: Num) -> list[Value]:
-        """What a value that came in lies in."""
+        """Save the storage of one input."""
         return self.scope.keep_value(taken.value, live)
 
     def keep_inputs(self, live: Num) -> list[Value]:
-        """What all values that came in lie in."""
+        """Save the storages of all inputs."""
         return [kept for taken in self.flowing for kept in self.keep_input(taken, live)]
 
     def keep_own(
@@ -90,24 +90,26 @@ class Here:
         each: Num | None = None,
         takes_memory: bool = True,
     ) -> Value:
-        """Something that this node made beside its result; its result, where `what` is ""."""
+        """A by-product of this node; its result, where `what` is ""."""
         storage = Storage(self.name, what=what)
         return self.scope.keep(storage, elems, live, form or self.op.activations, each, takes_memory)
 
     @property
     def made_of(self) -> list[Taken]:
-        """Weights that an adapter makes of trained parameters in every forward pass, which this node uses in place."""
+        """Weights that an adapter computes from trained parameters in every forward pass, used in place by this
+        node.
+        """
         return [taken for taken in self.inputs if _is_made(taken)]
 
     def give(self, taken: Taken, gradient: list[Value]) -> None:
-        """Hand on the gradient of a value that came in, where it requires one."""
+        """Pass on the gradient of an input, if it requires one."""
         if may_be_nonzero(taken.need):
             self.scope.give(taken.value, gradient)
 
     def deal(self, pieces: list[tuple[Value, Num]]) -> None:
-        """Hand pieces of gradients that lie side by side to the inputs, in their order.
+        """Distribute concatenated pieces of gradients to the inputs, in order.
 
-        Raises GraphError where an input is no whole number of pieces.
+        Raises GraphError if an input is not a whole number of pieces.
         """
         left = list(pieces)
         for taken in self.flowing:
@@ -131,7 +133,7 @@ def _is_made(taken: Taken) -> bool:
 
 
 def joined(values: list[Value]) -> list[Value]:
-    """The same values, parts of one node as one."""
+    """The same values, with the parts of one node merged."""
     out: list[Value] = []
     for value in values:
         if out and value.parts and out[-1].node == value.node and out[-1].parts:
@@ -142,5 +144,5 @@ def joined(values: list[Value]) -> list[Value]:
 
 
 def _fits(size: Any, elems: Any) -> bool:
-    """Whether pieces make up an input; pieces of a gradient that a scenario has no need of are 0."""
+    """Whether pieces make up an input; pieces of a gradient that a scenario does not need are 0."""
     return agree(size, elems)

@@ -64,7 +64,9 @@ def _input_gradient(op: Gemm, here: Here, live: Num, blocks: Num = 1.0, kept: It
 
 
 def _weight_gradient(op: Gemm, here: Here, trained: Num, blocks: Num = 1.0) -> None:
-    """Of weights that are trained, or made of what is, to which it goes on."""
+    """The gradient of weights that are trained, or of weights computed from trained parameters, to which it is passed
+    on.
+    """
     made = here.made_of
     for taken in made:
         trained = greater(trained, taken.need)

@@ -32,7 +32,7 @@ from graphsim.symbolic.questions import may_be_nonzero
 @gradients.register(PlaceRows)
 @gradients.register(TakeRows)
 def _doubled(op: Op, here: Here) -> None:
-    """Two gradients of each GEMM and step, those of its own weights among them."""
+    """Two gradients per GEMM and elementwise step, including those of its own weights."""
     if may_be_nonzero(here.need):
         linear = isinstance(op, AddToStreams | PlaceRows | TakeRows)
         _alike(here, 2.0, [] if linear else here.keep_inputs(here.need))
@@ -42,7 +42,7 @@ def _doubled(op: Op, here: Here) -> None:
 
 
 def _alike(here: Here, times: float, kept: list[Value]) -> None:
-    """Gradients of all inputs, that take so often what the operation takes."""
+    """Gradients of all inputs, whose work is `times` that of the operation."""
     op, need = here.op, here.need
     work = op.work() * need
     back = DoubledBackward(
@@ -73,14 +73,14 @@ def _convolution(op: Op, here: Here) -> None:
 
 @gradients.register
 def _split(op: SplitStreams, here: Here) -> None:
-    """The streams' gradients lie side by side as the streams do."""
+    """The streams' gradients are concatenated like the streams."""
     for taken in here.flowing:
         here.give(taken, here.dy)
 
 
 @gradients.register
 def _patches(op: Patches, here: Here) -> None:
-    """Pixels and waves have no gradient."""
+    """Pixels and audio samples have no gradient."""
 
 
 @gradients.register

@@ -1,4 +1,4 @@
-"""Which values require a gradient: a number for each, 0 or 1, so that a rank of 0 is no work and keeps nothing."""
+"""Which values require a gradient: a number for each, 0 or 1, so that a rank of 0 causes no work and saves nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def requirements(graph: nx.DiGraph, rules: BackwardRules, entry: Num = 0.0, enco
 
     encoder: what the encoder's result requires, that a decoder's layers read
 
-    Raises no error: what cannot be derived is told where its gradient is asked for.
+    Raises no error: operations without a gradient rule are reported when their gradient is derived.
     """
     needs: dict[str, Num] = {}
     for name, op in graph.nodes(data="op"):
@@ -29,25 +29,25 @@ def requirements(graph: nx.DiGraph, rules: BackwardRules, entry: Num = 0.0, enco
             need = either(need, needs[source])
         if isinstance(op, Embedding) and rules.input_requires_grad:
             need = 1.0
-        needs[name] = 0.0 if isinstance(op, IndexScores) else need  # the best keys are chosen, which has no gradient
+        needs[name] = 0.0 if isinstance(op, IndexScores) else need  # the choice of the best keys has no gradient
     return needs
 
 
 def either(one: Num, other: Num) -> Num:
-    """Whether one of two shares is there; what is plainly 1 stays so, though the other is a formula."""
+    """The logical or of two shares; a constant 1 stays 1 even if the other is a formula."""
     whole = [share for share in (one, other) if isinstance(share, float) and share == 1.0]
     return whole[0] if whole else greater(one, other)
 
 
 def leaves(repeat: Repeat, rules: BackwardRules, entry: Num, encoder: Num = 0.0) -> Num:
-    """What a turn's result requires where what comes in requires `entry`."""
+    """Whether a turn's result requires a gradient if its input requires `entry`."""
     return requirements(repeat.body, rules, enters(repeat, rules, entry), encoder)[repeat.result]
 
 
 def enters(repeat: Repeat, rules: BackwardRules, entry: Num) -> Num:
-    """What a turn's input requires: re-entrant checkpoints differentiate only with respect to it.
+    """Whether a turn's input requires a gradient: re-entrant checkpoints differentiate only with respect to it.
 
-    PyTorch, `torch/utils/checkpoint.py`: without an input that requires a gradient, nothing within gets one.
+    PyTorch, `torch/utils/checkpoint.py`: without an input that requires a gradient, nothing inside gets one.
     """
     reentrant = rules.reentrant and rules.recompute == "full" and _trains(repeat.body)
     return 1.0 if reentrant else entry

@@ -1,4 +1,4 @@
-"""The one question that the backward pass asks of an operation: what yields the gradients of its inputs and weights."""
+"""The gradient rule of an operation: the steps that yield the gradients of its inputs and weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from graphsim.passes.gradients.here import Here
 
 @singledispatch
 def gradients(op: Op, here: Here) -> None:
-    """Add the steps that yield the gradients of an operation's inputs and weights, and hand these on.
+    """Add the steps that yield the gradients of an operation's inputs and weights, and pass these on.
 
     Raises GraphError for a kind of operation that has no rule.
     """

@@ -13,7 +13,7 @@ from graphsim.symbolic.questions import may_be_nonzero
 
 @gradients.register
 def _scan(op: Scan, here: Here) -> None:
-    """Inputs are kept, states computed again; the recurrence's own weights are summed over tokens on the way."""
+    """Inputs are saved, states recomputed; the gradients of the recurrence's own weights are summed over tokens."""
     need, trained = here.need, here.trained
     if not may_be_nonzero(need):
         return
@@ -32,7 +32,7 @@ def _scan(op: Scan, here: Here) -> None:
 
 @gradients.register
 def _convolution(op: CausalConv, here: Here) -> None:
-    """The convolution turned round; its filters' gradient asks for its input."""
+    """The convolution with flipped filters; the filters' gradient needs its input."""
     need, trained = here.need, here.trained
     if may_be_nonzero(need):
         gives = tuple(scaled(taken.elems, need) for taken in here.flowing)

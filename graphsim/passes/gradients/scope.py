@@ -1,4 +1,6 @@
-"""One graph, or body of a repeat, while its gradients are derived: what is needed, what is kept, what is yielded."""
+"""One graph, or body of a repeat, while its gradients are derived: needed values, saved values, and resulting
+gradients.
+"""
 
 from __future__ import annotations
 
@@ -34,11 +36,11 @@ from graphsim.units import Num
 
 FP32 = FORMATS["fp32"]
 WEIGHTS = "weights"
-"""What a storage is that holds weights."""
+"""The kind of a storage that holds weights."""
 
 
 def greater(one: Num, other: Num) -> Num:
-    """The larger of two shares, without a formula where one of them is plainly 0."""
+    """The larger of two shares, without a formula if one of them is the constant 0."""
     if not may_be_nonzero(one):
         return other
     return np.maximum(one, other) if may_be_nonzero(other) and one is not other else one
@@ -46,7 +48,7 @@ def greater(one: Num, other: Num) -> Num:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A value that an operation took in the forward pass: its maker, its size, and whether it needs a gradient."""
+    """An input of an operation in the forward pass: its producer, its size, and whether it needs a gradient."""
 
     value: Value
     op: Op
@@ -56,7 +58,7 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Memory of the forward pass: a node's result or a part of it, or something else that it made (`what`)."""
+    """Memory of the forward pass: a node's result or a part of it, or a by-product (`what`)."""
 
     node: str
     part: str = ""
@@ -64,18 +66,21 @@ class Storage:
 
     @property
     def name(self) -> str:
-        """Name of the node that keeps it: `rope.q.kept`."""
+        """Name of the node that saves it: `rope.q.kept`."""
         return ".".join(word for word in (self.node, self.part, self.what, "kept") if word)
 
 
 @dataclass(slots=True)
 class Scope:
-    """What is known of one graph while it is walked backwards.
+    """The state of one graph during the reverse walk.
 
-    repeat: name of the repeat whose body it is, "" outside; needs: of each value, whether it requires a gradient
+    repeat: name of the repeat whose body it is, "" outside
+    needs: of each value, whether it requires a gradient
     again: nodes that run again before their backward
-    steps: of the backward pass in launch order, without what is kept; kept: values that they take
-    given: gradients of each node's result, by its parts; made: the steps' operations
+    steps: of the backward pass in launch order, without what is kept
+    kept: values that they take
+    given: gradients of each node's result, by its parts
+    made: the steps' operations
     weighed: of each layer's experts, the rows that a router's weights multiply, and the gradients of their GEMMs
     """
 
@@ -102,7 +107,7 @@ class Scope:
         return any(isinstance(op, Gemm) and op.head and op.shared and may_be_nonzero(op.trained) for _, op in ops)
 
     def taken(self, name: str) -> list[Taken]:
-        """What a node of the forward pass took."""
+        """The inputs of a node of the forward pass."""
         return [
             Taken(value, self.op(value.node), edge_elems(self.graph, value.node, name), self.needs[value.node])
             for value in inputs_of(self.graph, name)
@@ -116,13 +121,13 @@ class Scope:
         return Value(name)
 
     def give(self, to: Value, gradient: list[Value]) -> None:
-        """Hand a value's gradient, of the whole or side by side of its parts, to the node that made it."""
+        """Pass a value's gradient (whole, or concatenated parts) to the node that produced it."""
         self.given.setdefault(to.node, []).append((to.parts, gradient))
 
     def gradient_of(self, name: str) -> list[Value]:
-        """The gradient of a node's result: what its users gave, added up where several used the same part of it.
+        """The gradient of a node's result: the sum over its consumers.
 
-        Asked again, it is the same sum.
+        Repeated calls return the same sum.
         """
         op, groups = self.op(name), dict[tuple[str, ...], list[list[Value]]]()
         for parts, values in self.given.get(name, ()):
@@ -151,7 +156,7 @@ class Scope:
         return self.emit(summed, add, [value for each in found for value in each])
 
     def storages(self, value: Value) -> list[tuple[Storage, Num]]:
-        """Where a value lies, and how many elements of it; what is only seen as one lies where its parts do."""
+        """The storages of a value, and its elements in each; a join has the storages of its parts."""
         op = self.op(value.node)
         if isinstance(op, Join | KeysAndValues) and not isinstance(op, Slice):
             return [found for source in inputs_of(self.graph, value.node) for found in self.storages(source)]
@@ -170,9 +175,10 @@ class Scope:
         each: Num | None = None,
         takes_memory: bool = True,
     ) -> Value:
-        """The node of a kept storage, as large as the most live of those that ask for it needs it.
+        """The node of a saved storage, as large as its most demanding consumer needs.
 
-        form: of its elements, that of its maker by default; each: bytes per element, where the format does not say
+        form: of its elements, that of its maker by default
+        each: bytes per element, where the format does not say
         """
         op, name = self.op(storage.node), storage.name
         form = form or self._form(op)
@@ -193,7 +199,7 @@ class Scope:
         return Value(name)
 
     def keep_value(self, value: Value, live: Num) -> list[Value]:
-        """The nodes of the storages in which a value lies."""
+        """The nodes of the storages of a value."""
         return [self.keep(storage, elems, live) for storage, elems in self.storages(value)]
 
     def _form(self, op: Op) -> Format:
@@ -202,7 +208,7 @@ class Scope:
 
 
 def scaled(size: Num, live: Num) -> Num:
-    """A size where there is a need, and 0 where there is none."""
+    """A size if it is needed, else 0."""
     return size if isinstance(live, float) and live == 1.0 else size * live
 
 

@@ -1,4 +1,4 @@
-"""Gradients of adapters beside plain LoRA: DoRA's magnitudes, trained vectors, weights made of parameters."""
+"""Gradients of adapters other than plain LoRA: DoRA's magnitudes, trained vectors, weights computed from parameters."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _dora_scale(op: DoraScale, here: Here) -> None:
 
 
 def _kept_norm(node: str, norm: DoraNorm, live: Num, here: Here) -> list[Value]:
-    """The norms that magnitudes are divided by; what made them is packed too, and freed when it is detached."""
+    """The norms that divide the magnitudes; their inputs are packed too, and freed on detach."""
     packed = norm.k * norm.k + norm.k * norm.rank
     return [
         here.scope.keep(Storage(node, what="norms"), norm.n, live, norm.factors),
@@ -62,7 +62,7 @@ def _kept_norm(node: str, norm: DoraNorm, live: Num, here: Here) -> list[Value]:
 
 @gradients.register
 def _vector_scale(op: VectorScale, here: Here) -> None:
-    """A product by columns: dx = v dy, dv the column sums of x dy."""
+    """A columnwise product: dx = v dy, dv the column sums of x dy."""
     need, trained = here.need, here.trained
     x = here.flowing[0]
     if may_be_nonzero(trained):
@@ -77,7 +77,7 @@ def _vector_scale(op: VectorScale, here: Here) -> None:
 
 @gradients.register
 def _column_scale(op: ColumnScale, here: Here) -> None:
-    """The same of the rows that have an adapter; of the numbers too, which PyTorch keeps as a tensor made for it."""
+    """The same for the rows that have an adapter, and for the numbers, which PyTorch saves as a separate tensor."""
     need, trained = here.need, here.trained
     x, live = here.flowing[0], np.minimum(op.rows, 1.0)
     if may_be_nonzero(trained):
@@ -96,7 +96,7 @@ def _column_scale(op: ColumnScale, here: Here) -> None:
 
 @gradients.register
 def _pool(op: GroupPool, here: Here) -> None:
-    """An average's gradient is spread over what it is of."""
+    """An average's gradient is spread over its inputs."""
     if may_be_nonzero(here.need):
         back = ElementwiseBackward(elems=scaled(op.m * op.k, here.need), reads=0.0, activations=op.activations)
         here.give(here.flowing[0], [here.emit("backward", back, here.dy)])
@@ -104,7 +104,7 @@ def _pool(op: GroupPool, here: Here) -> None:
 
 @gradients.register
 def _rotation(op: RotateInput, here: Here) -> None:
-    """dx = dy R^T, and of the matrices x^T dy, which goes on to what they were made of."""
+    """dx = dy R^T; the matrices' gradient x^T dy is passed on to their parameters."""
     x = here.flowing[0]
     if may_be_nonzero(here.need):
         same = {f.name: getattr(op, f.name) for f in fields(RotateInput)}
@@ -119,7 +119,7 @@ def _rotation(op: RotateInput, here: Here) -> None:
 
 @gradients.register
 def _made(op: BuiltWeights, here: Here) -> None:
-    """The parameters' gradient, from that of the weights that were made of them."""
+    """The parameters' gradient, from that of the weights computed from them."""
     same = {f.name: getattr(op, f.name) for f in fields(BuiltWeights)}
     kept = here.keep_own("made", op.elems, op.trained, form=op.made)
     back = BuiltWeightsBackward(**same | {"copies": scaled(op.copies, op.trained)})
@@ -128,7 +128,7 @@ def _made(op: BuiltWeights, here: Here) -> None:
 
 @gradients.register
 def _result(op: OverrideResult, here: Here) -> None:
-    """Whichever of the two ran takes the gradient."""
+    """The one of the two that ran takes the gradient."""
     for taken in here.flowing:
         if may_be_nonzero(taken.elems):
             here.give(taken, here.dy)
