@@ -1,1 +1,1 @@
-"""Servers under load: what requests wait for beside the kernels."""
+"""Servers under load: queues, adapters, caches and routers around the kernels."""

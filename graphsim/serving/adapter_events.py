@@ -1,4 +1,4 @@
-"""What a run did to have adapters where they are needed: loads into slots, and switches of merged weights."""
+"""The adapter events of a run: loads into slots, and switches of merged weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 def adapter_events(log: RunLog) -> Floats:
     """Rows of start_s, seconds, adapter (BASE where weights became the base model's), in no order.
 
-    A switch to an adapter that has to be loaded first takes the load's time as well; the two are one row.
+    A switch to an adapter that has to be loaded first includes the load; both are one row.
     """
     loads = np.asarray(log.loads, dtype=float).reshape(-1, 4)[:, :3]
     switches = np.asarray(log.switches, dtype=float).reshape(-1, 3)

@@ -1,6 +1,6 @@
-"""Which waiting requests an engine may admit, as far as adapters are concerned: slots, loads, merged weights, fairness.
+"""Which waiting requests an engine may admit with regard to adapters: slots, loads, merged weights, fairness.
 
-Places, tokens and blocks are up to the scheduler, which asks here first.
+The scheduler consults it first and then checks places, tokens and blocks.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from graphsim.traffic.table import BASE
 
 
 class AdapterGate:
-    """Decides on each waiting request, after a look at queue and batch before a step's admissions.
+    """Decides on each waiting request, after inspecting queue and batch before a step's admissions.
 
     pages: whether adapters take blocks of the KV cache; chooses: whether it may propose candidates
-    next_s: when to look again even if no request arrives or leaves: when a load or a time slice ends, or an adapter
+    next_s: time of the next check even if no request arrives or leaves: when a load or a time slice ends, or an adapter
         starves
     """
 
@@ -40,7 +40,7 @@ class AdapterGate:
 
     @property
     def looks(self) -> bool:
-        """Whether a look is needed before admissions."""
+        """Whether a check is needed before admissions."""
         return bool(self.weights or self.drainer or self._overlaps or (self.store and self.rules.prefetch))
 
     def look(
@@ -92,14 +92,14 @@ class AdapterGate:
         drainer.update(now, since, remaining)
 
     def candidates(self, queue: Queue) -> Iterable[Request] | None:
-        """The requests to consider, in order; None where the queue's head and the running adapters decide."""
+        """The requests to consider, in order; None if the queue's head and the running adapters decide."""
         if self.drainer is not None and self.drainer.drained:
             drainer = self.drainer
             return queue.first_of_each(lambda request: drainer.admits(request.adapter, request.outputs))
         return queue.first_of_each() if self.weights is not None else None
 
     def admits(self, request: Request, used: Collection[int], now: float) -> bool:
-        """Whether a request may run with the running adapters; if its load can begin, it begins."""
+        """Whether a request may run with the running adapters; starts its adapter's load if possible."""
         adapter = request.adapter
         if self.weights is not None and not self.weights.admits(adapter):
             return False
@@ -116,7 +116,7 @@ class AdapterGate:
         return self.store.room_for(adapter, used, now)
 
     def blocks(self, request: Request, used: Collection[int]) -> int:
-        """Blocks of the KV cache that a request's adapter takes besides its own."""
+        """Blocks of the KV cache that a request's adapter takes in addition to its own."""
         return 0 if self.store is None or request.adapter in used else self.store.needed(request.adapter)
 
     def held_blocks(self, request: Request) -> int:
@@ -124,5 +124,5 @@ class AdapterGate:
         return 0 if self.store is None else self.store.held_blocks + self.store.needed(request.adapter)
 
     def beside(self, used: Collection[int]) -> int:
-        """Number of adapters that a step computes beside the weights."""
+        """Number of adapters that a step computes in addition to the weights."""
         return len(used) - (BASE in used) if self.weights is None else self.weights.beside(used)

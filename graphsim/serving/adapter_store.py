@@ -1,8 +1,8 @@
-"""Where adapters are at a time: in a slot of the device, in the host's memory, or on disk.
+"""Where adapters are: in a slot of the device, in host memory, or on disk.
 
 An adapter comes from disk to the host's memory and from there into a slot; what is in a slot stays in the host's
 memory, too (vLLM's LRU cache of `max_cpu_loras`, which must not be below `max_loras`). Loads follow each other over the
-link to the device. An adapter in the running batch, one on its way in and a pinned one never leave.
+link to the device. Adapters of the running batch, adapters being loaded, and pinned ones are never evicted.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class AdapterStore:
     """Slots, host memory and disk, and the loads between them.
 
     A loop in which loads stall the batch calls `use` for each adapter that joins a step's batch, and adds up the
-    seconds. One that overlaps them (`rules.loads`) asks `ready_s`; if that is later than now it calls `fetch`, leaves
-    the request in the queue, and admits it with `use` once it is ready; `next_ready_s` is when to look again. Both call
-    `join` for every further request of an adapter in the batch and `touch` when its last one has left.
+    seconds. One that overlaps them (`rules.loads`) calls `ready_s`; if that is later than now it calls `fetch`, leaves
+    the request in the queue, and admits it with `use` once it is ready; `next_ready_s` is the time of the next check.
+    Both call `join` for every further request of an adapter in the batch and `touch` when its last one has left.
 
     loads: (start_s, seconds, adapter, from_disk as 0 or 1), in order; stall_s: seconds that batches waited, by adapter
     hits: requests that found their adapter in its slot, by adapter; misses: requests that did not
@@ -45,7 +45,8 @@ class AdapterStore:
     ) -> None:
         """A store at the start of an engine: pinned adapters are in their slots.
 
-        rules: slots and tiers; load_s: seconds from host memory, or from disk, into a slot (StepPrice.load)
+        rules: slots and tiers
+        load_s: seconds from host memory, or from disk, into a slot (StepPrice.load)
         sizes: rank or bytes of each registered adapter; all equal by default. Raises ConfigError for rules that no
             engine can follow.
         """
@@ -58,16 +59,16 @@ class AdapterStore:
         self._uses: Counter[int] = Counter()
         self._slots: dict[int, Usage] = {}
         self._host: dict[int, Usage] = {}
-        self._ready: dict[int, float] = {}  # of those on their way in
-        self._fetched: set[int] = set()  # for a request that waits; it did not find them there
-        self._link_s = self._stalled_s = 0.0  # the link is free, and the batch goes on, from then on
+        self._ready: dict[int, float] = {}  # of those being loaded
+        self._fetched: set[int] = set()  # for a waiting request, which did not find them in a slot
+        self._link_s = self._stalled_s = 0.0  # time from which the link is free and the batch continues
         _check(rules, sizes)
         for adapter in sorted(self._pinned):
             self._slots[adapter] = self._entry(adapter, 0.0)
             self._host[adapter] = self._entry(adapter, 0.0)
 
     def attach(self, pool: BlockPool) -> None:
-        """The blocks of the engine's KV cache, of which slots take none."""
+        """The blocks of the engine's KV cache; slots take none of them."""
 
     def needed(self, adapter: int) -> int:
         """Blocks of the KV cache that an adapter takes when it joins the batch."""
@@ -79,7 +80,7 @@ class AdapterStore:
         return 0
 
     def settle(self, now: float) -> None:
-        """Blocks of the KV cache were taken."""
+        """Called after blocks of the KV cache were taken."""
 
     @property
     def host_capacity(self) -> int:
@@ -88,7 +89,7 @@ class AdapterStore:
 
     @property
     def slots(self) -> Collection[int]:
-        """Adapters that have a slot, those on their way in included."""
+        """Adapters that have a slot, including those being loaded."""
         return self._slots.keys()
 
     @property
@@ -97,9 +98,9 @@ class AdapterStore:
         return self._host.keys()
 
     def room_for(self, adapter: int, busy: Collection[int], now: float | None = None) -> bool:
-        """Whether an adapter has a slot or can get one while those of the batch, `busy`, stay in theirs.
+        """Whether an adapter has a slot or can get one while those of the batch, `busy`, keep theirs.
 
-        now: where loads overlap; those that have ended by then hold no slot any more
+        now: if loads overlap; loads that have ended by then no longer hold a slot
         """
         if adapter in busy:
             return True
@@ -126,7 +127,7 @@ class AdapterStore:
         return stall
 
     def wait_for(self, adapter: int, now: float, busy: Collection[int]) -> float:
-        """As `use`, except for the engine's own sake (to merge it): no request is counted as a hit or a miss."""
+        """As `use`, for the engine itself (to merge it): no request is counted as a hit or a miss."""
         self._arrive(now)
         ready = self._bring(adapter, now, busy)
         begun = max(now, self._stalled_s)
@@ -162,7 +163,8 @@ class AdapterStore:
     def prefetch(self, waiting: Iterable[int], now: float, busy: Collection[int] | None = None) -> None:
         """Start to load the adapters of the first waiting requests, as many as the rules allow, before their turn.
 
-        waiting: their adapters, in the queue's order; busy: those of the batch; idle adapters that none of the waiting
+        waiting: their adapters, in the queue's order
+        busy: those of the batch; idle adapters that none of the waiting
             requests needs are then evicted. Without it only free slots are filled.
         """
         wanted = list(dict.fromkeys(adapter for adapter in waiting if adapter != BASE))[: self.rules.prefetch]
@@ -184,7 +186,7 @@ class AdapterStore:
         )
 
     def keep(self, adapters: Collection[int]) -> None:
-        """Pin these adapters in addition to those of the rules, in place of the ones kept so far."""
+        """Pin these adapters in addition to those of the rules, instead of those kept so far."""
         self._pinned = frozenset({*self.rules.pinned, *adapters})
 
     def ready_s(self, adapter: int, now: float) -> float:
@@ -194,15 +196,15 @@ class AdapterStore:
         return max(now, self._ready.get(adapter, now))
 
     def forget_loads(self, now: float) -> None:
-        """Loads that have ended by now hold no slot any more."""
+        """Release the slots of loads that have ended."""
         self._arrive(now)
 
     def next_ready_s(self, now: float) -> float:
-        """When the next load under way ends; inf where there is none."""
+        """When the next load in progress ends; inf if there is none."""
         return min((ready for ready in self._ready.values() if ready > now), default=inf)
 
     def _bring(self, adapter: int, now: float, busy: Collection[int]) -> float:
-        """When an adapter is ready in a slot; loads it where it has none."""
+        """When an adapter is ready in a slot; loads it if it has none."""
         if adapter in self._slots:
             return self._ready.get(adapter, now)
         stays = self._staying(busy)
@@ -249,7 +251,7 @@ class AdapterStore:
         return {*busy, *self._pinned} if self._pinned else busy
 
     def _arrive(self, now: float) -> None:
-        """Forgets the loads that have ended."""
+        """Remove the loads that have ended."""
         if self._ready and min(self._ready.values()) <= now:
             self._ready = {adapter: ready for adapter, ready in self._ready.items() if ready > now}
 

@@ -15,7 +15,9 @@ from graphsim.units import checked_number
 class Constant:
     """A constant that may be fitted.
 
-    neutral: its value without any adjustment; least, most: its bounds; step: the increment of trials, which also
+    neutral: its value without any adjustment
+    least, most: its bounds
+    step: the increment of trials, which also
         defines what counts as a small change; factor: whether it is a multiplier, so that its logarithm is fitted
     """
 
@@ -48,14 +50,14 @@ CONSTANTS: Mapping[str, Constant] = {
 
 
 def neutral(name: str) -> float:
-    """The value of a constant where nothing is adjusted. Raises ConfigError for a name that is not one."""
+    """A constant's value without any adjustment. Raises ConfigError for an unknown name."""
     if name not in CONSTANTS:
         raise ConfigError(f"constant '{name}' is not known; {choices_text(name, CONSTANTS)}")
     return CONSTANTS[name].neutral
 
 
 def checked_constants(found: Mapping[str, float]) -> dict[str, float]:
-    """Constants with values within their bounds. Raises ConfigError naming what is not."""
+    """Constants with values within their bounds. Raises ConfigError naming a value outside them."""
     checked = {}
     for name, value in found.items():
         neutral(name)
@@ -66,7 +68,7 @@ def checked_constants(found: Mapping[str, float]) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class AdjustedPrice:
-    """Prices of steps times a factor, and with an addition each; loads as they were."""
+    """Prices of steps with a factor and an offset; loads are unchanged."""
 
     price: StepPrice
     step_factor: float = 1.0
@@ -90,13 +92,13 @@ class AdjustedPrice:
 
 
 def inner(name: str, value: float) -> float:
-    """A constant's value as the fit sees it: in trial steps, of a factor its logarithm."""
+    """A constant's value in the fit's coordinates: in trial steps, for a factor its logarithm."""
     known = CONSTANTS[name]
     return math.log(value) / known.step if known.factor else value / known.step
 
 
 def outer(name: str, value: float) -> float:
-    """The value behind `inner`, within its bounds."""
+    """The inverse of `inner`, within the bounds."""
     known = CONSTANTS[name]
     found = math.exp(min(value * known.step, 50.0)) if known.factor else value * known.step
     return min(max(found, known.least), known.most)

@@ -1,4 +1,4 @@
-"""Which waiting requests join a step: by order, places, tokens, adapters and blocks."""
+"""Which waiting requests join a step, by order, places, tokens, adapters and blocks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Admission:
     """Moves requests from the queue into the batch.
 
     passes: whether it last skipped all waiting requests because no slot was free
-    loads: what is worth loading from tiers of the cache, once the engine has set the cost of computing it
+    loads: which blocks are worth loading from tiers of the cache, once the engine has set the cost of recomputing them
     """
 
     def __init__(self, batch: Batch, gate: AdapterGate) -> None:
@@ -34,12 +34,12 @@ class Admission:
         self.loads: Loads | None = None
 
     def computed_in(self, computes_s: Callable[[int, int, int], float]) -> None:
-        """What computing a prompt's tokens takes, as `Loads` has it; only caches with tiers ask."""
+        """Set the time to compute a prompt's tokens, as in `Loads`; used only by caches with tiers."""
         if isinstance(self.batch.cache, TieredCache):
             self.loads = Loads(self.batch.cache, computes_s)
 
     def admit(self, step: Step, now: float, budget: float) -> float:
-        """Admit waiting requests to the step; returns the tokens that are left of its budget."""
+        """Admit waiting requests to the step; returns the rest of its token budget."""
         batch, rules, queue, size = self.batch, self.rules, self.batch.queue, self.rules.block_tokens
         loads: dict[int, float] = {}
         self.passes = False
@@ -82,7 +82,7 @@ class Admission:
         return budget
 
     def _wait_for(self, parts: Sequence[tuple[int, int, float]], step: Step, now: float) -> None:
-        """A step has somebody whose keys and values come from tiers, one after another."""
+        """Account for a step with requests whose keys and values come from tiers, one after another."""
         size, log = self.rules.block_tokens, self.batch.log
         seconds = sum(part[2] for part in parts)
         at = now + step.least_s
@@ -97,8 +97,9 @@ class Admission:
     def _fits(self, step: Step, request: Request, free: int, found: int, new: int, missing: int) -> bool:
         """Whether there are as many free blocks for a request as the rules require.
 
-        free: unused blocks; found: its own blocks that the cache has; new: tokens that it would get, out of the missing
-            ones
+        free: unused blocks
+        found: its own blocks in the cache
+        new: tokens that it would get, out of the missing ones
         """
         rules, batch, size = self.rules, self.batch, self.rules.block_tokens
         if rules.admission == "no_evict":
@@ -116,7 +117,7 @@ class Admission:
         return -(-asked // size) <= free - self._watermark
 
     def _peak(self, step: Step, request: Request) -> int:
-        """The most tokens that those who run and a request will have at a time."""
+        """The peak number of tokens of the running requests together with this one."""
         batch, running = self.batch, self.batch.running
         needs = [(running.tokens(each), each.end - running.steps - 1) for each in running.requests]
         others = [*batch.partials, *(each for each, _ in step.chunks if each not in batch.partials), request]
@@ -125,7 +126,9 @@ class Admission:
     def _is_expected_to_fit(
         self, to_come: TokensToCome, step: Step, request: Request, tokens: int, missing: int
     ) -> bool:
-        """Whether prompt and answer fit beside a share of what the others still get, and all that new ones get."""
+        """Whether prompt and answer fit in addition to a share of the running requests' remaining tokens and all tokens
+        of new ones.
+        """
         steps = self.batch.running.steps
         left = tokens - to_come.total(steps) * self.batch.ratio.at(steps)
         for other, new in step.chunks:
@@ -151,7 +154,7 @@ class Admission:
         return next((r for r in queue.first_of_each() if gate.admits(r, batch.used, now)), None)
 
     def _longest_prefix(self, now: float) -> Request | None:
-        """The one with most of its prompt in the cache, of those whose adapter fits."""
+        """The waiting request with most of its prompt in the cache, among those whose adapter fits."""
         size, skips = self.rules.block_tokens, self.rules.adapters.skips
         best, most = None, -1
         for request in self.batch.queue.in_order():

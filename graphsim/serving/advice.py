@@ -1,4 +1,4 @@
-"""What limits a server, and which change helps by how much: each one simulated on the same requests."""
+"""What limits a server, and how much each change helps, simulated on the same requests."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from graphsim.serving.service import Service
 from graphsim.units import seconds_text
 
 MOST_REQUESTS = 20_000
-"""Requests that a change is tried on; of longer runs, the first ones."""
+"""Number of requests on which a change is tried: the first ones of longer runs."""
 WORTH = 0.03
-"""Part of the figure that a change has to gain to be named."""
+"""Least relative gain of a change that is reported."""
 WORTH_SHARE = 0.005
-"""The same of the share of requests that keep their limits."""
+"""The same for the share of requests that keep their limits."""
 MOST_NAMED = 6
 
 Progress = Callable[[int, str], None]
@@ -28,7 +28,10 @@ Progress = Callable[[int, str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Figures of a run that changes are judged by. attainment: share that keeps the limits, None without limits."""
+    """Figures of a run by which changes are judged.
+
+    attainment: share that keeps the limits, None without limits
+    """
 
     requests_per_s: float
     ttft_s: float
@@ -44,7 +47,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lever:
-    """One possible change and its outcome. devices: the factor by which it increases the number of devices."""
+    """One possible change and its outcome.
+
+    devices: the factor by which it multiplies the number of devices
+    """
 
     name: str
     outcome: Outcome
@@ -55,7 +61,8 @@ class Lever:
 class ServeAdvice:
     """What limits a server, from its run, and what would help, the most helpful change first.
 
-    tried: changes that were simulated, helpful or not; notes: what they were simulated on
+    tried: changes that were simulated, helpful or not
+    notes: what they were simulated on
     """
 
     seen: Bottlenecks
@@ -139,7 +146,7 @@ def _helps(now: Outcome, then: Outcome) -> bool:
 
 
 def _order(lever: Lever) -> tuple[float, ...]:
-    """By what is kept of the limits, in whole percent; then those that take no more devices come first."""
+    """Sort key: the share that keeps the limits, in whole percent; then changes without more devices come first."""
     return (-round(lever.outcome.attainment or 0.0, 2), lever.devices, lever.outcome.p99_e2e_s)
 
 

@@ -1,4 +1,4 @@
-"""The requests that run, and what they hold: blocks, adapters, promises of blocks to come."""
+"""The running requests, and what they hold: blocks, adapters, reserved blocks."""
 
 from __future__ import annotations
 
@@ -25,10 +25,13 @@ NOBODY_OVER: Set[Request] = frozenset()
 
 @dataclass(slots=True)
 class Step:
-    """One step: chunks of prompts with their new tokens, and the sequences that generate a token beside them.
+    """One step: chunks of prompts with their new tokens, and the sequences that generate a token in the same step.
 
-    batch: number of these sequences; context: tokens that they have in the cache; over: sequences that the step skips
-    stall_s: seconds that it waits for adapters, and for keys and values from tiers; least_s: its least duration in
+    batch: number of these sequences
+    context: tokens that they have in the cache
+    over: sequences that the step skips
+    stall_s: seconds that it waits for adapters, and for keys and values from tiers
+    least_s: its least duration in
         seconds, as its layers wait for these
     """
 
@@ -45,7 +48,7 @@ class Batch:
 
     partials: prompts computed in chunks, by order of admission
     used: number of requests of each adapter; adapters: number of distinct adapters, without the base model
-    promised: blocks that running requests may still take, where admissions reserve them
+    promised: blocks that running requests may still take, if admissions reserve them
     retry: whether a request has arrived or left since the waiting requests were last considered
     is_full: whether no request is admitted until one leaves (SGLang's batch_is_full)
     """
@@ -74,15 +77,16 @@ class Batch:
 
     @property
     def alive(self) -> int:
-        """Requests that run."""
+        """The running requests."""
         return len(self.running.requests) + len(self.partials)
 
     def enter(
         self, request: Request, now: float, found: int, new: int, step: Step, loads: dict[int, float], loaded: int = 0
     ) -> None:
-        """A request runs from a step on, with its leading blocks that the cache has and blocks for its new tokens.
+        """A request starts to run in a step, with its cached leading blocks and blocks for its new tokens.
 
-        loads: seconds that the step waits for each adapter; loaded: blocks behind those found that come from tiers
+        loads: seconds that the step waits for each adapter
+        loaded: blocks after those found that come from tiers
         """
         cache, row, size = self.cache, request.row, self.rules.block_tokens
         cache.take(request, found)
@@ -101,17 +105,17 @@ class Batch:
         step.chunks.append((request, new))
 
     def promise(self, request: Request) -> None:
-        """Blocks that a request may still take are promised to it, where admissions leave them to those who run."""
+        """Reserve the blocks that a request may still take, if admissions leave them to running requests."""
         if self._promises:
             self.promised += -(-request.most_cached // self.rules.block_tokens) - request.blocks
 
     def unpromise(self, request: Request) -> None:
-        """A request takes none of the blocks that were promised to it."""
+        """Release the blocks reserved for a request."""
         if self._promises:
             self.promised -= -(-request.most_cached // self.rules.block_tokens) - request.blocks
 
     def seat(self, request: Request, now: float, loads: dict[int, float]) -> float:
-        """A request whose blocks are taken has a place from now on; returns the seconds that its step waits for it.
+        """Give a request whose blocks are allocated a place; returns the seconds that its step waits for it.
 
         loads: seconds that the step waits for each adapter
         """
@@ -140,7 +144,7 @@ class Batch:
         self.cache.share(request, (request.computed + new) // self.rules.block_tokens)
 
     def prompt_done(self, request: Request) -> None:
-        """A prompt is computed and has given a token, but not the last one."""
+        """A prompt is computed and has yielded a token, but not the last one."""
         self.running.join(request)
         if self.to_come is not None:
             self.to_come.add(request, self.running.steps)
@@ -158,7 +162,7 @@ class Batch:
         return cached
 
     def advance(self, steps: int, now: float) -> None:
-        """Decode steps take their blocks and give their tokens, until now."""
+        """Account for decode steps up to now: their blocks and tokens."""
         blocks = self.running.advance(steps)
         self.cache.available -= blocks
         if self._promises:
@@ -167,7 +171,7 @@ class Batch:
             self.settles(now)
 
     def release(self, request: Request, now: float, *, returns: bool = False, keeps: bool = True) -> None:
-        """A request that runs gives up its place, its blocks and its adapter.
+        """Release a running request's place, blocks and adapter.
 
         returns, keeps: as in `KVCache.drop`
         """
@@ -194,9 +198,9 @@ class Batch:
         self.retry, self.is_full = True, False
 
     def preempt(self, request: Request, now: float) -> None:
-        """A request goes back to the queue; what it has computed is lost except for what stays in the cache.
+        """A request returns to the queue; its computed tokens are lost except for those that stay cached.
 
-        SGLang puts those it retracts behind the others, and drops their own keys and values at once.
+        SGLang places retracted requests after the others, and drops their own keys and values at once.
         """
         if request.generates:
             self.gaps.leaves(now, request)
@@ -211,7 +215,7 @@ class Batch:
             self.queue.put_first(request)
 
     def estimate_again(self) -> None:
-        """Some were preempted: what the others have generated so far says the share of tokens to set aside."""
+        """After preemptions: the share of tokens to reserve follows from what the others have generated so far."""
         if self.to_come is None:
             return
         running = self.running

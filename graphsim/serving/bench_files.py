@@ -148,7 +148,7 @@ def _of_table(path: Path) -> BenchRun:
 
 
 def _aggregate(record: Record) -> dict[str, float]:
-    """The figures that one JSON object states, by whichever client's names."""
+    """The figures of one JSON object, under any client's names."""
     inner = record.data.get("records")
     data = inner if isinstance(inner, dict) and "request_latency" in inner else record.data
     if any(isinstance(data.get(name), dict) for name in _AIPERF_LATENCIES):
@@ -166,7 +166,7 @@ def _aggregate(record: Record) -> dict[str, float]:
 
 
 def _is_empty(name: str, value: float) -> bool:
-    """Whether a latency is 0: clients write that where there was none, as with answers that were not streamed."""
+    """Whether a latency is 0, which clients write for a missing value, such as in answers that were not streamed."""
     return value == 0.0 and name.startswith(("mean_", "median_", "p9"))
 
 

@@ -1,7 +1,7 @@
-"""What a server's requests spent their time on, and what those that waited were waiting for.
+"""Where a server's requests spent their time, and what they waited for.
 
-Waiting is attributed run of steps by run of steps, weighted by how many wait: whatever was full in that step is what
-held them back. Steps without anything full are those that a request merely has to sit out before the next one.
+Waiting is attributed per run of steps, weighted by the number of waiting requests, to whatever was full in that step.
+In steps with nothing full, a request only waits for the current step to end.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ CAUSES = {
     "turn": "their adapter's turn in the weights",
     "step": "the step under way",
 }
-"""What a waiting request waits for, in the order in which the first that is full counts."""
+"""Causes of waiting, in order; the first one that is full counts."""
 
 KV_FULL = 0.97
-"""Part of the blocks from which on a cache is full: what is left is less than a prompt needs."""
+"""Share of blocks in use from which a cache counts as full: the rest is less than a prompt needs."""
 BUDGET_FULL = 0.98
 SLOW = 1.5
-"""Times what it takes alone that a token has to take to say that the batch's compute limits."""
+"""Slowdown of a token relative to a request alone from which the batch's compute counts as the limit."""
 UNFAIR = 5.0
-"""Times the usual adapter's mean time to first token that the worst one's has to be to be called unfair."""
+"""Ratio of the worst adapter's mean time to first token to the median one's from which service counts as unfair."""
 FEW = 5
-"""Requests of an adapter below which its mean says little."""
+"""Number of an adapter's requests below which its mean is not significant."""
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -45,13 +45,16 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 class Bottlenecks:
     """Where a server's time goes.
 
-    busy: share of the run in which the engine worked; kv_use: mean share of blocks in use meanwhile
+    busy: share of the run in which the engine worked
+    kv_use: mean share of blocks in use during that time
     slowdown: time of a token relative to a request alone on the server; 0 if the latter is unknown
     spent, slowest: mean seconds of a finished request, and of the slowest hundredth, in the front end, in the queue,
         until the first token, and in generation
-    waiting: shares of all waiting by what was full, with keys of CAUSES; stalled: share of the busy time lost to loads
+    waiting: shares of all waiting by what was full, with keys of CAUSES
+    stalled: share of the busy time lost to loads
     loads, disk_loads: number of adapter loads, and of those from disk
-    preempted: preemptions per request; worst_adapter: its number, its mean time to first token, and the median
+    preempted: preemptions per request
+    worst_adapter: its number, its mean time to first token, and the median
         adapter's; worst_name: its name
     """
 
@@ -71,7 +74,7 @@ class Bottlenecks:
 
     @property
     def queue_share(self) -> float:
-        """What part of the slowest requests' time the queue is."""
+        """The queue's share of the slowest requests' time."""
         whole = sum(self.slowest.values())
         return self.slowest["queue"] / whole if whole > 0 else 0.0
 
@@ -105,7 +108,7 @@ class Bottlenecks:
         }  # fmt: skip
 
     def lines(self) -> list[str]:
-        """Sentences for people: what limits, and the evidence."""
+        """Sentences: the limit, and the evidence."""
         found = [self._verdict()]
         if sum(self.slowest.values()) > 0:
             found.append(f"a request spends {_parts(self.spent)}; the slowest 1 % {_parts(self.slowest)}")
@@ -127,8 +130,8 @@ class Bottlenecks:
             number, worst, usual = self.worst_adapter
             if worst > UNFAIR * usual:
                 found.append(
-                    f"{self.worst_name or f'adapter {number}'} suffers: its first tokens take {seconds_text(worst)} in "
-                    f"the mean, those of the usual adapter {seconds_text(usual)}"
+                    f"{self.worst_name or f'adapter {number}'} suffers: its first tokens take {seconds_text(worst)} on "
+                    f"average, those of the median adapter {seconds_text(usual)}"
                 )
         return found
 
@@ -155,8 +158,9 @@ def bottlenecks(
 ) -> Bottlenecks:
     """What limited a run, from its log.
 
-    alone_s: what a token takes a request that has the server for itself; in_turn: whether the weights have one adapter
-        at a time, so that who waits while there is room for it waits for its adapter's turn; names: of the adapters
+    alone_s: seconds per token of a request alone on the server
+    in_turn: whether the weights hold one adapter at a
+        time, so that a request that waits despite free room waits for its adapter's turn; names: of the adapters
     """
     runs = np.asarray(log.runs, dtype=float).reshape(-1, len(StepRun.COLUMNS))
     column = dict(zip(StepRun.COLUMNS, runs.T, strict=True))
@@ -184,7 +188,7 @@ def bottlenecks(
 
 
 def _spent(log: RunLog, done: Any) -> dict[str, Floats]:
-    """Seconds of each finished request, by where they go; what a client adds on the way back is the front end's."""
+    """Seconds of each finished request, by stage; time that a client adds on the way back counts as front end."""
     sent, received, admitted = log.sent_s[done], log.received_s[done], log.admitted_s[done]
     first, finished = log.first_token_s[done], log.finished_s[done]
     return {
@@ -194,7 +198,7 @@ def _spent(log: RunLog, done: Any) -> dict[str, Floats]:
 
 
 def _held(column: Mapping[str, Floats], rules: Rules, in_turn: bool) -> dict[str, float]:
-    """Parts of all waiting by the first thing that was full."""
+    """Shares of all waiting by the first resource that was full."""
     steps = np.maximum(column["steps"], 1.0)
     weight = column["waiting"] * column["seconds"]
     if not weight.sum() > 0:

@@ -1,10 +1,10 @@
-"""Blocks of the KV cache, and the prefixes whose blocks can be used again.
+"""Blocks of the KV cache, and the prefixes whose blocks can be reused.
 
-Requests hold blocks; the others are available. Of the available blocks those with the keys and values of earlier
-prompts stay usable until they are taken, the least recently used first and the end of a prompt before its beginning,
-as in vLLM's free queue (`vllm/v1/core/block_pool.py`). Prefixes are a tree of segments under each adapter, so that the
-work of a request depends on its segments and not on its tokens. A node is held or idle as a whole; it is divided where
-a prompt leaves it midway. Keys and values that two requests have both computed are kept once.
+Requests hold blocks; the others are available. Available blocks with the keys and values of earlier prompts stay usable
+until they are taken, the least recently used first and the end of a prompt before its beginning, as in vLLM's free
+queue (`vllm/v1/core/block_pool.py`). Prefixes are a tree of segments under each adapter, so that the work of a request
+depends on its segments and not on its tokens. A node is held or idle as a whole; it is split where a prompt diverges
+within it. Keys and values that two requests have both computed are kept once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 Name = Any
-"""Of a segment: the table's number, and where the block begins in segments before it, those with their ends, too."""
+"""Name of a segment: the table's number, and the offset of its block in the segments before it, with their ends."""
 
 
 class Segment(NamedTuple):
@@ -53,10 +53,12 @@ class Node:
 class Holder:
     """A holder of blocks.
 
-    adapter: the adapter of its keys and values; segments: parts of its prompt that others may share
+    adapter: the adapter of its keys and values
+    segments: parts of its prompt that others may share
     goes_on: whether its answer continues the last segment
-    blocks: number of blocks held; shared: number of them that are in the tree, up to the node `tip`
-    kept: its own blocks that remain from before it gave them up
+    blocks: number of blocks held
+    shared: number of them that are in the tree, up to the node `tip`
+    kept: its own blocks that remain after it released them
     """
 
     adapter: int
@@ -75,17 +77,17 @@ class KVCache:
     """
 
     def __init__(self, blocks: int, block_tokens: int, *, keeps: bool) -> None:
-        """keeps: whether blocks of earlier prompts are used again."""
+        """keeps: whether blocks of earlier prompts are reused."""
         self.size = self.available = blocks
         self.block_tokens = block_tokens
         self.idle_adapter_blocks = 0
         self._keeps, self._idle = keeps, 0
-        self._oldest: OrderedDict[Node, None] = OrderedDict()  # idle nodes, from the least recently used on
+        self._oldest: OrderedDict[Node, None] = OrderedDict()  # idle nodes, least recently used first
         self._roots: dict[int, Node] = {}
 
     @property
     def idle(self) -> int:
-        """Available blocks that an earlier prompt's keys and values can be used from."""
+        """Available blocks with reusable keys and values of earlier prompts."""
         self._forget()
         return self._idle
 
@@ -107,9 +109,9 @@ class KVCache:
         return found, idle
 
     def _way(self, holder: Holder, most: int, *, anywhere: bool = False) -> list[tuple[Node, int]]:
-        """The nodes that a prompt's leading blocks lie in, and the block behind the last one that it shares of each.
+        """The nodes that contain a prompt's leading blocks, and the end of the shared part in each.
 
-        anywhere: in tiers, too, and not on the device alone
+        anywhere: in tiers, too, not only on the device
         """
         node = self._roots.get(holder.adapter)
         way: list[tuple[Node, int]] = []
@@ -130,7 +132,7 @@ class KVCache:
         return way
 
     def take(self, holder: Holder, found: int) -> None:
-        """A holder of nothing takes the leading blocks that `hit` found."""
+        """Give an empty holder the leading blocks that `hit` found."""
         holder.blocks = found
         holder.shared, holder.tip = 0, None
         if not self._keeps:
@@ -158,7 +160,7 @@ class KVCache:
         self.available -= blocks
 
     def share(self, holder: Holder, blocks: int) -> None:
-        """A holder's leading blocks become usable by others, as far as others can have the same text in them."""
+        """Make a holder's leading blocks usable by others, as far as others can share their text."""
         if not self._keeps or not holder.segments or blocks <= holder.shared:
             return
         self._forget()
@@ -192,7 +194,8 @@ class KVCache:
     def drop(self, holder: Holder, full: int, *, returns: bool, keeps: bool = True) -> None:
         """Release a holder's blocks, of which `full` are full.
 
-        returns: whether the holder will need them again; keeps: whether its own full blocks stay usable. Blocks of a
+        returns: whether the holder will need them again
+        keeps: whether its own full blocks stay usable. Blocks of a
             holder that does not return age together with those that others may reuse; if there are none, they count as
             empty.
         """
@@ -221,7 +224,7 @@ class KVCache:
         holder.tip = None
 
     def _return(self, node: Node) -> None:
-        """Blocks of a tier are on the device again, in those that their one user has taken for them."""
+        """Blocks of a tier return to the device, into the blocks that their only user has allocated."""
         raise ValueError("a cache without tiers has all its blocks on the device")
 
     def _hold(self, node: Node) -> None:
@@ -244,7 +247,7 @@ class KVCache:
         return upper
 
     def _forget(self) -> None:
-        """Blocks that were taken since are no longer idle."""
+        """Remove blocks that were taken since from the idle ones."""
         over = min(self._idle, self._idle + self.idle_adapter_blocks - self.available)
         while over > 0:
             node = next(iter(self._oldest))
@@ -257,7 +260,7 @@ class KVCache:
             self._evict(node, gone)
 
     def _evict(self, node: Node, blocks: int) -> None:
-        """The last blocks of an idle node, or all of them, are taken for something else."""
+        """Evict the last blocks of an idle node, or all of them."""
         node.last -= blocks
         if node.first == node.last and node.name is not None and node.parent is not None:
             del node.parent.children[node.name]

@@ -1,7 +1,7 @@
 """The highest rate, concurrency or number of adapters at which a server keeps its limits.
 
-Defined as DistServe (OSDI 24) and S-LoRA (MLSys 24) have it: the highest load at which at least a share of requests,
-the attainment, keeps every limit. A request that was not answered keeps none.
+Defined as in DistServe (OSDI 24) and S-LoRA (MLSys 24): the highest load at which at least a share of requests,
+the attainment, keeps every limit. An unanswered request keeps none.
 """
 
 from __future__ import annotations
@@ -35,9 +35,11 @@ class Capacity:
     """The largest load that a server can take within latency limits.
 
     over: what is increased: `rate` (requests per second), `concurrency` (requests in flight) or `adapters`
-    value: the highest load tried that meets the limits; service: the run at that load
+    value: the highest load tried that meets the limits
+    service: the run at that load
     tried: one row per run, sorted by load: the load, kept, attainment, the limiting resource, latency and throughput
-    saturates: whether a higher load was tried and failed; notes: caveats
+    saturates: whether a higher load was tried and failed
+    notes: caveats
     """
 
     over: str
@@ -109,7 +111,7 @@ def capacity_of(
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> Capacity:
-    """What `capacity` gives, of a server and its traffic."""
+    """`capacity` for a given server and traffic."""
     if over not in OVER:
         raise ConfigError(f"over = {short(over)} is not known; {choices_text(over, OVER)}")
     number = as_number(attainment)
@@ -117,7 +119,7 @@ def capacity_of(
         raise ConfigError(f"attainment = {short(attainment)} is not allowed; expected a share above 0, up to 1")
     checked_limits(dict(limits))
     if not limits and not has_limits(serving.classes):
-        raise ConfigError("capacity needs a limit to keep: ttft_s, tpot_s or e2e_s, or classes of requests with limits")
+        raise ConfigError("capacity needs a limit: ttft_s, tpot_s or e2e_s, or classes of requests with limits")
     runs = Runs(serving=serving, limits=limits, attainment=number, over=over, executor=executor, progress=progress)
     search = runs.search()
     notes: tuple[str, ...] = ()
@@ -126,7 +128,7 @@ def capacity_of(
     except KeyboardInterrupt:
         if (found := search.holding) is None:
             raise
-        notes = ("interrupted: the search had not come to its end",)
+        notes = ("interrupted: the search had not finished",)
     if found is None:
         raise InfeasibleError(runs.why_none())
     return Capacity(

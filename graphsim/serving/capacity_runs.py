@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SLOWEST = 1024.0
-"""How many times slower than asked a rate is tried before it is said that none keeps the limits."""
+"""Factor by which the requested rate is reduced before the search gives up."""
 AT_ONCE = 0.01
-"""Part of a run in which all its requests arrive, below which still faster ones change nothing."""
+"""Share of a run in which all its requests arrive, below which a higher rate changes nothing."""
 PARALLEL = 3
 """Trials at a time where there is an executor: each round narrows the bracket to a quarter."""
 TOLERANCE = 0.02
 BELOW_SERVED = 0.9
-"""Of what an overloaded server gets done per second: about where its queue begins to grow."""
+"""Share of an overloaded server's throughput at which its queue roughly begins to grow."""
 OVERLOADED = 0.75
-"""Of the rate that was asked for: a server that gets less than that done, as above, is overloaded."""
+"""Share of the offered rate below which a server's throughput means that it is overloaded."""
 SHORT_RUN = 3.0
-"""Times the usual request's stay that arrivals have to last, so that a queue has the time to grow."""
+"""Multiple of the typical request's duration for which arrivals must last, so that a queue has time to grow."""
 FIGURES = (
     "request_throughput", "output_throughput", "mean_ttft_ms", "p99_ttft_ms", "mean_tpot_ms", "p99_tpot_ms",
     "mean_e2el_ms", "p99_e2el_ms",
 )  # fmt: skip
-"""Of `vllm bench serve`'s result file, what a row of tried values shows."""
+"""Figures of `vllm bench serve`'s result file in a row of tried values."""
 
 Progress = Callable[[int, str], None]
 """Called with the number of runs so far and a line on the last one."""
@@ -43,7 +43,7 @@ Progress = Callable[[int, str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Job:
-    """One run, as it may go to another process."""
+    """One run, in a form that can be sent to another process."""
 
     serving: Serving
     limits: Mapping[str, float]
@@ -52,7 +52,9 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Run:
-    """What came of one. arrivals_s: how long requests arrived; end_s: when the last was answered; stay_s: of one."""
+    """The outcome of a run. arrivals_s: duration of the arrivals; end_s: time of the last answer; stay_s: mean
+    duration of a request.
+    """
 
     value: float
     attainment: float
@@ -64,7 +66,7 @@ class Run:
 
 
 def run_job(job: Job) -> tuple[Run, Service]:
-    """The run, and the service for who wants to look at it."""
+    """The run, and its service for inspection."""
     service = job.serving.run()
     if service.log.interrupted:
         raise KeyboardInterrupt
@@ -79,7 +81,7 @@ def run_job(job: Job) -> tuple[Run, Service]:
 
 
 def run_apart(job: Job) -> Run:
-    """The run alone, which is all that comes back from another process."""
+    """The run without its service, as returned from another process."""
     return run_job(job)[0]
 
 
@@ -89,14 +91,18 @@ def attained(service: Service, limits: Mapping[str, float]) -> float:
 
 
 def limits_text(limits: Mapping[str, float]) -> str:
-    """Limits as people read them: `TTFT 500 ms, TPOT 50 ms`."""
+    """Limits as text: `TTFT 500 ms, TPOT 50 ms`."""
     told = [f"{name.removesuffix('_s').upper()} {seconds_text(value)}" for name, value in limits.items()]
     return ", ".join(told) or "the limits of its class"
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Runs:
-    """The runs of one search. over: `rate` or `adapters`; best: the highest that kept the limits here, if any."""
+    """The runs of one search.
+
+    over: `rate` or `adapters`
+    best: the highest that kept the limits here, if any
+    """
 
     serving: Serving
     limits: Mapping[str, float]
@@ -109,11 +115,11 @@ class Runs:
 
     @property
     def what(self) -> str:
-        """What is raised: `rate`, `concurrency` or `adapters`."""
+        """The quantity that is increased: `rate`, `concurrency` or `adapters`."""
         return "concurrency" if self.over == "rate" and self.serving.traffic.concurrency else self.over
 
     def search(self) -> Search:
-        """Where it starts and where it ends."""
+        """The parameters of the search."""
         width = 1 if self.executor is None else PARALLEL
         requests = float(len(self.serving.table))
         if self.what == "rate":
@@ -124,7 +130,7 @@ class Runs:
         return Search(start=start, least=1.0, most=max(requests, start), whole=True, width=width)
 
     def at(self, value: float) -> Serving:
-        """The server with the traffic that a value stands for."""
+        """The server with the traffic for a value."""
         if self.what == "rate":
             return self.serving.faster(value / self.serving.rate)
         if self.what == "concurrency":
@@ -156,7 +162,7 @@ class Runs:
             yield run
 
     def service_at(self, value: float) -> Service:
-        """The run at a value, once more where it was in another process or given up."""
+        """The run at a value, repeated if it ran in another process or was dropped."""
         if self.best is not None and self.best[0] == value:
             return self.best[1]
         return run_job(Job(serving=self.at(value), limits=self.limits, value=value))[1]
@@ -173,7 +179,7 @@ class Runs:
         return pd.DataFrame(rows)
 
     def why_none(self) -> str:
-        """One sentence: how far the limits are missed even at the least."""
+        """One sentence: by how much the limits are missed even at the lowest value."""
         run = self.done[min(self.done)]
         ttft, tpot, e2e = (run.figures[f"mean_{name}_ms"] / 1e3 for name in ("ttft", "tpot", "e2el"))
         return (
@@ -189,7 +195,7 @@ class Runs:
         if search.is_open and self.what == "rate":
             yield (
                 f"the limits are kept even where all {len(self.serving.table):,} requests come at once: they are too "
-                "few to fill the server; more of them (--requests) may find an end"
+                "few to fill the server; more of them (--requests) may find the limit"
             )
         elif search.is_open:
             yield f"the limits are kept up to {value_text(self.what, max(search.tried))}, as many as there are requests"
@@ -204,12 +210,12 @@ class Runs:
             )
             yield (
                 f"the limits fail at {value_text(self.what, search.failing or 0.0)} and are kept again at "
-                f"{value_text(self.what, again)}: more requests would tell luck from capacity"
+                f"{value_text(self.what, again)}: more requests would separate chance from capacity"
             )
 
 
 def value_text(over: str, value: float) -> str:
-    """A value as people read it: `7.42 requests/s`."""
+    """A value as text: `7.42 requests/s`."""
     one = value == 1.0 and over != "rate"
     unit = {"rate": "requests/s", "concurrency": "requests in flight", "adapters": "adapters"}[over]
     if one:

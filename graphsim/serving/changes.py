@@ -1,4 +1,4 @@
-"""What could be changed of a server, one thing at a time, with the flag that changes it."""
+"""Possible changes of a server, one at a time, with the flag of each."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from graphsim.serving.engine_flags import OF_ENGINES, Flag
 from graphsim.serving.scenario import Serving
 
 FEW_ADAPTERS = 8
-"""Adapters up to which one merged model that switches between them is worth a try."""
+"""Number of adapters up to which a merged model that switches between them is tried."""
 
 
 SAME_NAMES = {
     "vllm": ("max_loras", "max_cpu_loras", "max_lora_rank", "max_num_seqs", "max_num_batched_tokens"),
     "sglang": ("max_lora_rank",),
 }
-"""Settings that an engine's own flag has the name of."""
+"""Settings that have the name of the engine's own flag."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A change: what it is called, the server with it, and how many times as many devices it takes.
+    """A change: its name, the changed server, and the factor on the number of devices.
 
-    serving: makes that server; what cannot be says so there
+    serving: creates that server; raises an error if it is impossible
     """
 
     name: str
@@ -37,7 +37,7 @@ class Change:
 
 
 def changes_of(serving: Serving, seen: Bottlenecks) -> Iterator[Change]:
-    """The changes worth a try on a server, by what its run was limited by."""
+    """The changes worth trying on a server, given the limit of its run."""
     if serving.has_slots:
         yield from _slot_changes(serving)
         yield from _load_changes(serving, seen)
@@ -48,7 +48,9 @@ def changes_of(serving: Serving, seen: Bottlenecks) -> Iterator[Change]:
 
 
 def flag_text(serving: Serving, setting: str, value: Any) -> str:
-    """The engine's own flag for a setting; where it has none, the setting, which simulates what it does not do."""
+    """The engine's own flag for a setting; if it has none, the setting, which simulates a feature that the engine
+    lacks.
+    """
     engine = serving.deployment.under(DEFAULT_ENGINE).engine
     flags = engine.scheduler.flags if engine else ""
     if setting in SAME_NAMES.get(flags, ()):
@@ -62,7 +64,7 @@ def flag_text(serving: Serving, setting: str, value: Any) -> str:
 
 
 def _means(flag: Flag, name: str, value: Any) -> dict[str, Any]:
-    """The settings that a flag with this value stands for; none where it does not take it."""
+    """The settings that a flag with this value stands for; none if the value is not valid for it."""
     try:
         return flag.settings(flag.check(name, value))
     except ConfigError:
@@ -87,7 +89,7 @@ def _slot_changes(serving: Serving) -> Iterator[Change]:
 
 
 def _load_changes(serving: Serving, seen: Bottlenecks) -> Iterator[Change]:
-    """What makes loads fewer, or shorter, where there are any in the way."""
+    """Changes that make loads fewer or shorter, if loads matter."""
     rules, registered = serving.rules.adapters, serving.adapters
     if seen.loads == 0:
         return

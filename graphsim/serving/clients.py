@@ -1,4 +1,4 @@
-"""When requests leave their clients, when the scheduler knows of them, and when a client gives one up."""
+"""When clients send requests, when the scheduler receives them, and when clients give up."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Connections:
         self._waiting: deque[int] = deque()
 
     def take(self, row: int, now: float, *, waits: bool) -> float | None:
-        """When a request that comes now is sent; None where it has to wait for an end that is not known yet.
+        """When a request that arrives now is sent; None if it waits for the end of another one that is not known yet.
 
         A request that does not wait and finds no connection is not sent, at inf.
         """
@@ -48,7 +48,7 @@ class Connections:
         return None
 
     def free(self, at: float) -> int | None:
-        """A connection ends then; returns the request that is sent over it at once."""
+        """A connection is released at that time; returns the request that is sent over it immediately."""
         if self._waiting:
             return self._waiting.popleft()
         heapq.heappush(self._ends, at)
@@ -56,10 +56,10 @@ class Connections:
 
 
 class Clients(Coming):
-    """All clients of a server. next_s: when the scheduler may next hear of a request, or a client of an end.
+    """All clients of a server. next_s: when the scheduler may next receive a request, or a client an answer.
 
     listen: whether the end of a request affects when another is sent
-    in_order: whether requests that follow no other are sent independently of other requests
+    in_order: whether requests that do not follow another one are sent independently of others
     """
 
     def __init__(
@@ -88,16 +88,15 @@ class Clients(Coming):
         self._root = _roots(table) if self._sessions else None
         self._planned = self._plan()
         self._next_planned = next(self._planned, NEVER)
-        self._later: list[tuple[float, int]] = []  # to be sent then, where connections or answers decide
-        self._coming: list[tuple[float, int, float]] = []  # on their way to the scheduler, with when they were sent
+        self._later: list[tuple[float, int]] = []  # to be sent then, if connections or answers decide
+        # on their way to the scheduler, with the times at which they were sent
+        self._coming: list[tuple[float, int, float]] = []
         self.refused = 0
         self.next_s = 0.0
         self._look_ahead()
 
     def _plan(self) -> Iterator[tuple[float, int]]:
-        """Rows that follow no other row, by the time of their sending or, where nothing can change it, of their
-        receipt.
-        """
+        """Rows that do not follow another row, by the time of sending or, if that is fixed, of receipt."""
         table = self._table
         sent = np.where(np.isnan(table.arrival_s), 0.0, table.arrival_s)
         alone = np.flatnonzero(table.after == NOBODY)
@@ -121,7 +120,7 @@ class Clients(Coming):
         self.next_s = found
 
     def receive(self, until: float) -> list[Request]:
-        """Requests that the scheduler hears of up to then, in order."""
+        """Requests that the scheduler receives up to then, in order."""
         found: list[Request] = []
         while self.next_s <= until:
             if self._coming and self._coming[0][0] == self.next_s:
@@ -193,7 +192,7 @@ class Clients(Coming):
             heapq.heappush(self._coming, (at + self._way_s(following), following, at))
 
     def _give_up(self, rows: tuple[int, ...]) -> None:
-        """What would have followed an answer that did not come is not sent."""
+        """Drop the requests that would have followed an answer that did not come."""
         waiting = list(rows)
         while waiting:
             row = waiting.pop()

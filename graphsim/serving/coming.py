@@ -1,4 +1,4 @@
-"""What an engine's loop knows of those who send it requests: when the next one comes, and who gives one up."""
+"""The view of an engine's loop on its senders: when the next request comes, and which ones are given up."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from graphsim.serving.requests import Request
 class Coming:
     """Requests on their way to an engine, and how long their clients wait.
 
-    next_s: when the scheduler may next hear of a request
+    next_s: when the scheduler may next receive a request
     reply_s: seconds from the engine's token to the client's timestamp
     expiring: requests with the times at which their clients give up; expires: whether any client does
     listen: whether anything depends on when a request ends
@@ -27,7 +27,7 @@ class Coming:
         self.expiring: list[tuple[float, int, Request]] = []
 
     def receive(self, until: float) -> list[Request]:
-        """Requests that the scheduler hears of up to then, in order."""
+        """Requests that the scheduler receives up to then, in order."""
         raise NotImplementedError
 
     def ended(self, row: int, at: float, *, answered: bool) -> None:
@@ -35,7 +35,7 @@ class Coming:
         raise NotImplementedError
 
     def waits_for(self, request: Request) -> None:
-        """A client waits for this one, from when it sent it."""
+        """Register a request whose client waits for it from the time of sending."""
         heapq.heappush(self.expiring, (request.sent_s + self.timeout_s, request.row, request))
 
     def next_expiry(self) -> float:
@@ -46,6 +46,6 @@ class Coming:
         return expiring[0][0] if expiring else inf
 
     def pop_expiring(self) -> tuple[float, int, Request]:
-        """The request that is given up first, where there is one."""
+        """The request that is given up first, if there is one."""
         self.next_expiry()
         return heapq.heappop(self.expiring)

@@ -1,4 +1,4 @@
-"""Ways to serve the same adapters side by side, on the same requests."""
+"""Comparison of ways to serve the same adapters, on the same requests."""
 
 from __future__ import annotations
 
@@ -62,7 +62,10 @@ def compare_serving(
 def comparison_of(
     serving: Serving, vary: Mapping[str, Sequence[Any]], limits: dict[str, float], progress: Progress | None = None
 ) -> pd.DataFrame:
-    """What `compare_serving` gives, of a server and its traffic. vary: `strategy`, or a setting, and its values."""
+    """`compare_serving` for a given server and traffic.
+
+    vary: `strategy`, or a setting, and its values
+    """
     import pandas as pd
 
     if not isinstance(vary, Mapping) or len(vary) != 1:
@@ -126,7 +129,7 @@ def figures(service: Service, seen: Bottlenecks, limits: dict[str, float]) -> di
 
 
 def _spread(service: Service) -> dict[str, Any]:
-    """How evenly replicas were used, of a fleet."""
+    """How evenly the replicas of a fleet were used."""
     if not isinstance(service, FleetService):
         return {}
     return {"imbalance": service.balance.tokens, "reloads": service.balance.reloads}

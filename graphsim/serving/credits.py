@@ -1,10 +1,11 @@
-"""dLoRA's credits: merged while most of the batch is one adapter's, unmerged otherwise, until another one starves.
+"""dLoRA's credits: merged while most of the batch belongs to one adapter, unmerged otherwise or when another adapter
+starves.
 
 Source: Wu et al., OSDI 2024, and its artifact (`LLMServe/dLoRA-artifact`, `vllm/core/scheduler.py`: _credit_schedule,
-_adjust_credit, _adjust_merge_threshold). What differs here: their engine pauses the requests of other adapters while
-one is merged, this one lets the batch drain first; who would be in a first-come batch is taken from all requests in
-proportion where these are more than the places; a starving adapter pays back by running, where theirs pays only when it
-takes a place from somebody.
+_adjust_credit, _adjust_merge_threshold). Differences: their engine pauses the requests of other adapters while one is
+merged, this one drains the batch first; the composition of a first-come batch is estimated in proportion to all
+requests if there are more than places; a starving adapter pays back by running, while theirs pays only when it
+displaces a request.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ MERGED_STEP_S, UNMERGED_STEP_S = 0.015, 0.027
 """Steps of Llama-7B in the authors' profile; what matters is their ratio."""
 
 LIMIT = 10_000.0
-"""Credit from which an adapter is starving; it is so until half of it is paid back (the artifact's thresholds)."""
+"""Credit from which an adapter counts as starving, until half of it is paid back (the artifact's thresholds)."""
 
 ADDED, MULTIPLIED = 0.05, 1.1
-"""Steps by which the thresholds move towards the mode that did better, and away from it."""
+"""Steps by which the thresholds move towards and away from the better mode."""
 
 
 class Credits(Weights):
@@ -77,11 +78,11 @@ class Credits(Weights):
         return self._wanted == BASE or adapter == self._wanted
 
     def beside(self, used: Collection[int]) -> int:
-        """No adapters beside the weights while merged."""
+        """No adapters in addition to the weights while merged."""
         return 0 if self.merged != BASE else super().beside(used)
 
     def _settle(self, counts: dict[int, int], demand: Demand, unit: float) -> None:
-        """Credit of the steps since the last look, `unit` for each displaced request."""
+        """Credit for the steps since the last check: `unit` for each displaced request."""
         if self.merged != BASE:
             for adapter, count in counts.items():
                 if adapter != self.merged:
@@ -103,11 +104,13 @@ class Credits(Weights):
         return largest if enough and self._may(largest) else BASE
 
     def _may(self, adapter: int) -> bool:
-        """An adapter that has spent what it was given may not displace others any more."""
+        """Whether an adapter has credit left to displace others."""
         return self.credit[adapter] >= -self.limit * max(len(self.credit) - 1, 1)
 
     def _adapt(self) -> None:
-        """Moves the threshold of the mode that ends by which mode got, or would have got, more requests done."""
+        """Move the threshold of the ending mode according to which mode completed, or would have completed, more
+        requests.
+        """
         merged = self.merged != BASE
         did_merged, did_unmerged = self._tried.rates(merged, self.step_s, self.times.switch_s)
         if merged:
@@ -123,7 +126,7 @@ class Credits(Weights):
 
 
 class _Tried:
-    """What batches of both modes held, or would have held, since the last change."""
+    """Actual or hypothetical batch contents of both modes since the last change."""
 
     def __init__(self) -> None:
         self.steps = self.switches = 0

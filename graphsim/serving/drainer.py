@@ -1,4 +1,4 @@
-"""Holding back requests of running adapters so that a starving one gets their place, as SGLang does.
+"""Draining of running adapters in favour of starving ones, as in SGLang.
 
 Source: SGLang, `srt/lora/lora_drainer.py` (pull request 17913). While all places of a batch are taken, an adapter whose
 longest wait exceeds a limit is starving. For each such one, longest wait first, the running adapter that will be done
@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from math import inf
 
 TOLERANCE = 1.2
-"""How much longer than a drained adapter's last request a new one of it may be (DRAIN_SCHEDULE_TOLERANCE there)."""
+"""Factor by which a new request of a drained adapter may exceed its last remaining one (DRAIN_SCHEDULE_TOLERANCE
+there).
+"""
 
 
 class Drainer:
@@ -23,21 +25,21 @@ class Drainer:
     """
 
     def __init__(self, places: int, after_s: float) -> None:
-        """places: adapters of a batch (max_loras_per_batch); after_s: wait from which on one starves."""
+        """places: adapters of a batch (max_loras_per_batch); after_s: waiting time from which one starves."""
         self.places, self.after_s = places, after_s
         self._for: dict[int, int] = {}  # drained adapter -> the starving one
         self._remaining: dict[int, int] = {}
 
     @property
     def drained(self) -> Mapping[int, int]:
-        """The adapters that are being drained, and for which one each is."""
+        """The adapters that are being drained, each with the starving one."""
         return self._for
 
     def update(self, now: float, waiting_since: Mapping[int, float], remaining: Mapping[int, int]) -> None:
-        """Looks at queue and batch.
+        """Update from queue and batch.
 
-        waiting_since: of each adapter with requests in the queue, when the first of these came into it
-        remaining: of each adapter in the batch, the most output tokens that one of its requests still gets
+        waiting_since: for each adapter with queued requests, when the first of these was queued
+        remaining: for each adapter in the batch, the most output tokens that one of its requests still generates
         """
         self._remaining = dict(remaining)
         if len(remaining) >= self.places:
@@ -64,6 +66,6 @@ class Drainer:
         return adapter not in self._for or output_tokens <= TOLERANCE * self._remaining[adapter]
 
     def next_s(self, now: float, waiting_since: Mapping[int, float]) -> float:
-        """When the next of the waiting adapters begins to starve; inf where none will."""
+        """When the next waiting adapter begins to starve; inf if none will."""
         begins = (since + self.after_s for since in waiting_since.values())
         return min((begin for begin in begins if begin > now), default=inf)

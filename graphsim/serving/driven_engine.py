@@ -1,4 +1,4 @@
-"""One engine that is driven from outside: one event at a time, and requests come while it runs."""
+"""One engine driven from outside, one event at a time, with requests submitted while it runs."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Ended(NamedTuple):
 
 
 class DrivenEngine:
-    """The engine of `graphsim.serving.loop.run`, for a router, another simulator or a learner to drive.
+    """The engine of `graphsim.serving.loop.run`, for a router, another simulator or a learning agent to drive.
 
     An event is a step with prompts, a run of identical decode steps, or a wait. It begins when `next_time` is asked
     for or `step` is called, and ends with `step`; in between `now` is its beginning. Submit all requests that arrive
     up to `now`
-    before that: a step takes who was known when it began, as a scheduler does. Who comes during the event may be
-    given in while it is under way: a run of steps is cut where the scheduler sees the newcomer, so that it does not
-    matter how early it was given in. With all requests given in at the start, results equal `run`'s to the last bit.
+    before that: a step takes the requests known when it began, as a scheduler does. Requests that arrive during an
+    event may be submitted before it ends: a run of steps is cut where the scheduler sees the newcomer, so the time of
+    submission does not matter. With all requests submitted at the start, results equal `run`'s to the last bit.
 
         engine = DrivenEngine(rules, price, log=empty_log(len(table)))
         maker = RequestMaker(table, rules.block_tokens)
@@ -50,7 +50,7 @@ class DrivenEngine:
         log = engine.close()
 
     now: seconds on the engine's clock; log: of all its requests, by their rows, and of its steps
-    engine: what does the work; its `batch`, `queue` and `running` may be looked at, not changed
+    engine: the underlying engine; its `batch`, `queue` and `running` may be read but not changed
     """
 
     def __init__(
@@ -60,12 +60,14 @@ class DrivenEngine:
     ) -> None:  # fmt: skip
         """An idle engine at 0 s.
 
-        rules, price, store, weights: as in `run`; log: an empty one (`empty_log`) with a row for each request that will
-            be given in; several engines may share its columns of requests
-        client: how long requests are waited for (timeout_s), what its own way back takes (reply_s), and when all is
-            over (cutoff_s); connections are left to the caller
+        rules, price, store, weights: as in `run`
+        log: an empty one (`empty_log`) with a row for each request that
+            will be submitted; several engines may share its columns of requests
+        client: its patience (timeout_s), its delay on the way back (reply_s), and the end of the run (cutoff_s);
+            connections are left to the caller
         reply_s: of the front end, from a token to its leaving for the client
-        tell: called with row, time and whether it was answered as soon as a request ends, in place of what `step` gives
+        tell: called with row, time and whether it was answered as soon as a request ends, instead of returning it from
+            `step`
         """
         if weights is not None and store is None:
             store = AdapterStore(rules.adapters, price.load)
@@ -80,7 +82,9 @@ class DrivenEngine:
     def submit(self, request: Request, received_s: float, place: int | None = None) -> None:
         """A request for the scheduler, which knows of it from `received_s` on.
 
-        request: as `RequestMaker.one` makes it; place: among those who come at the same time, its row by default.
+        request: as `RequestMaker.one` makes it
+        place: order among requests that arrive at the same time, its row by
+            default.
         Raises ConfigError for a time before `now`.
         """
         if not received_s >= self.engine.now:
@@ -88,29 +92,29 @@ class DrivenEngine:
         self.put(request, received_s, request.row if place is None else place)
 
     def put(self, request: Request, received_s: float, place: int) -> None:
-        """As `submit`; who comes before `now` is seen at the next look."""
+        """As `submit`; a request that arrives before `now` is seen at the next check."""
         if self.inbox.put(request, received_s, place) and self.engine.under_way != NOTHING:
             self.engine.notice()
 
     @property
     def now(self) -> float:
-        """Where the event under way, or the next one, begins."""
+        """When the current event, or the next one, begins."""
         return self.engine.now
 
     @property
     def next_time(self) -> float:
-        """When the event under way ends, which begins with this question at the latest; inf where nothing is left.
+        """When the current event ends; the call starts it if it has not begun; inf if nothing is left.
 
-        Who was refused or given up as it began ended with it: where nothing else happens, `step` gives these now.
+        Requests refused or given up as it began end with it: if nothing else happens, `step` returns these now.
         """
         engine = self.engine
         until = engine.begin() if engine.under_way == NOTHING else engine.until
         return engine.now if until == inf and self._ended else until
 
     def step(self) -> list[Ended]:
-        """End the event under way, or the next one; returns the requests that ended with it.
+        """End the current event, or the next one; returns the requests that ended with it.
 
-        Raises ConfigError where nothing is left to do: see `next_time`.
+        Raises ConfigError if nothing is left to do: see `next_time`.
         """
         if self.next_time == inf:
             raise ConfigError("the engine has nothing left to do until another request is submitted")
@@ -120,7 +124,7 @@ class DrivenEngine:
         return found
 
     def close(self) -> RunLog:
-        """The log, complete with loads and switches, as in `run`; the engine is not driven any further."""
+        """The log, complete with loads and switches, as in `run`; the engine must not be used afterwards."""
         if self.store is not None:
             self.log.loads.extend(self.store.loads)
         if self._weights is not None:
@@ -129,7 +133,7 @@ class DrivenEngine:
         return self.log
 
     def close_inbox(self) -> list[int]:
-        """Rows of those that were given in and never came to the scheduler."""
+        """Rows of submitted requests that never reached the scheduler."""
         return self.inbox.left()
 
     @property
@@ -139,7 +143,7 @@ class DrivenEngine:
 
     @property
     def waiting(self) -> int:
-        """Requests given in that are not in the batch, those on their way to the scheduler included."""
+        """Submitted requests that are not in the batch, including those on their way to the scheduler."""
         return self.engine.queue.size + len(self.inbox)
 
     def kv_blocks(self, at_s: float) -> int:

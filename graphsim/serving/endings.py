@@ -1,4 +1,4 @@
-"""How requests come to an engine, what their prompts' steps give, and how they end."""
+"""How requests enter an engine, complete their prompts, and end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Endings:
         self.count = 0
 
     def receive(self, until: float) -> None:
-        """Requests that arrive until then join the queue, except those that are too large for the engine."""
+        """Add requests that arrive until then to the queue, except those that are too large for the engine."""
         batch, rules, gate = self._batch, self._scheduler.rules, self._scheduler.gate
         for request in self._clients.receive(until):
             blocks = rules.kv_blocks - gate.blocks(request, ()) if gate.pages else rules.kv_blocks
@@ -39,7 +39,7 @@ class Endings:
                 batch.retry = True
 
     def give_up(self, now: float) -> None:
-        """The client that is out of patience first closes its connection, and the engine aborts the request."""
+        """The first client to lose patience closes its connection, and the engine aborts the request."""
         batch = self._batch
         at, _, request = self._clients.pop_expiring()
         if request.generates:
@@ -55,9 +55,9 @@ class Endings:
         self._clients.ended(request.row, at, answered=False)
 
     def compute(self, chunks: list[tuple[Request, int]], now: float) -> int:
-        """Prompts of a step are so much further at its end; returns their new tokens.
+        """Advance the prompts of a step; returns their new tokens.
 
-        The end of a prompt gives a token: the first one of all, or the next one after a preemption.
+        The end of a prompt yields a token: the first one of all, or the next one after a preemption.
         """
         batch, tokens, first_token_s = self._batch, 0, self._first_token_s
         for request, new in chunks:
@@ -83,7 +83,7 @@ class Endings:
         return tokens
 
     def answer(self, request: Request, now: float) -> None:
-        """The last token is there, which may be too late for its client."""
+        """The last token is generated, possibly too late for the client."""
         at = now + self._reply_s
         if at > request.sent_s + self._timeout_s:
             self._end(request, TIMED_OUT)

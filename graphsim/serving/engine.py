@@ -1,9 +1,9 @@
 """One engine on a clock, one event at a time: a step with prompts, a run of identical decode steps, or a wait.
 
-The work of a step does not depend on how many requests run: they are counters (`Running`). While no request arrives,
-ends or fails to get a block, a run of decode steps is one closed sum, exact as the step's price is linear in the
-context between its nodes. `tests/serving/step_by_step.py` has the same rules as one look at every request in every
-step.
+The cost of simulating a step does not depend on the number of running requests, which are counters (`Running`). While
+no request arrives, ends or fails to get a block, a run of decode steps is one closed sum, exact as the step's price is
+linear in the context between its nodes. `tests/serving/step_by_step.py` has the same rules as one look at every
+request in every step.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from graphsim.serving.step_price import StepPrice
 from graphsim.traffic.table import BASE
 
 ALIKE = 0.02
-"""By how much of the first one's time the steps of a run may be longer."""
+"""Share of the first step's time by which the steps of a run may be longer."""
 NOTHING, WAIT, STEP, DECODE = range(4)
-"""What is under way."""
+"""Kinds of the current event."""
 
 
 class Engine:
-    """`begin` decides on the next event, `finish` ends it; `notice` in between, where somebody else comes meanwhile.
+    """`begin` decides on the next event, `finish` ends it; `notice` in between, if a request arrives before that.
 
-    finish: of the event under way
-    now: the clock, where the event under way begins; until: where it ends as far as is known
-    seen: the scheduler knows who came until then; since_look: steps since it last looked for them
+    finish: of the current event
+    now: the clock, at the start of the current event; until: its expected end
+    seen: the scheduler has seen requests up to this time; since_look: steps since its last check
     waiting: requests in the queue when the last step began
-    limited: whether anything but what clients send ends a run of steps
-    passes: whether passing over requests takes time
+    limited: whether anything other than arrivals ends a run of steps
+    passes: whether skipping requests takes time
     jump: of a run of steps under way: steps, seconds, of its last one, of its first one
     """
 
@@ -61,7 +61,7 @@ class Engine:
         scheduler.computed_in(self._computes_s)
 
     def begin(self) -> float:
-        """Decide what comes next, and give when it ends; inf: nothing, unless somebody comes.
+        """Decide on the next event, and return when it ends; inf: nothing, unless a request arrives.
 
         All requests that arrive up to now must have been submitted.
         """
@@ -111,12 +111,12 @@ class Engine:
         self.now = self.seen = self.until
 
     def _limit_s(self) -> float:
-        """When a client gives up a request, an adapter is ready or may run, or all is over."""
+        """When a client gives up, an adapter is ready or may run, or the run ends."""
         found = min(self.cutoff_s, self.clients.next_expiry())
         return min(found, self.gate.next_s) if self.queue.size else found
 
     def _abort(self, *, looks: bool) -> None:
-        """Requests that clients gave up are aborted; over their connections others may come at once."""
+        """Requests that clients gave up are aborted; their connections become free for others at once."""
         clients, endings = self.clients, self.endings
         while clients.next_expiry() <= self.now:
             endings.give_up(self.now)
@@ -124,7 +124,7 @@ class Engine:
                 endings.receive(self.seen)
 
     def _decode(self) -> float:
-        """Decode steps until a request is seen to arrive, leaves, or fails to get a block, while they are alike."""
+        """A run of similar decode steps until a request is seen to arrive, leaves, or fails to get a block."""
         running, batch = self.running, self.batch
         size, adapters = len(running.requests), batch.adapters
         computed = self.gate.beside(batch.used) if self.gate.weights is not None else adapters
@@ -177,18 +177,18 @@ class Engine:
         return most, self._limit_s() - self.now if self.limited else inf
 
     def _to_look(self, steps: int) -> int:
-        """Number of steps until one ends after which the scheduler sees the requests that have arrived by now.
+        """Number of steps until the scheduler sees the requests that have arrived by now.
 
-        Who has come by now and is not seen yet missed the look just taken.
+        Requests that have arrived but are not seen yet missed the last check.
         """
         every, since = self.rules.receive_steps, self.since_look + steps
         return every - since % every if self.rules.async_scheduling or not steps else -since % every
 
     def _plan(self) -> bool:
-        """One step in which somebody may come, be preempted, or a prompt goes on.
+        """One step in which requests may join or be preempted, or a prompt continues.
 
-        False where no step came of it, and the next look is at once; where nothing runs and what waits does not get in,
-        a wait begins.
+        False if there was no step, and the next check is immediate; if nothing runs and no waiting request can be
+        admitted, a wait begins.
         """
         step = self.scheduler.plan(self.now, self.steps)
         if not step.chunks and not step.batch:
@@ -248,14 +248,14 @@ class Engine:
         return seconds
 
     def _advance(self, steps: int, seconds: float, last: float) -> None:
-        """The clock goes on by so many steps, the last of which takes so long."""
+        """Advance the clock by this number of steps, the last of which takes `last` seconds."""
         self.waiting = self.queue.size
         self.steps += steps
         self.now += seconds
         self.seen = self.now - last if self.rules.async_scheduling else self.now
 
     def _generate(self, start: float, steps: int, first: float, seconds: float, size: int, over: Set[Request]) -> None:
-        """Sequences have got their tokens, and those that have all of them are answered."""
+        """Give sequences their tokens, and answer those that are complete."""
         batch, every = self.batch, self.rules.receive_steps
         batch.gaps.steps(start, first, seconds, steps, size, over)
         batch.advance(steps, self.now)
@@ -275,7 +275,7 @@ class Engine:
         adapters: int,
         stall_s: float,
     ) -> None:
-        """A row of the log (`StepRun`)."""
+        """Append a row to the log (`StepRun`)."""
         cache = self.batch.cache
         blocks = cache.size - cache.available
         self.log.runs.append((start, seconds, steps, size, prompts, tokens, adapters, blocks, self.waiting, stall_s))

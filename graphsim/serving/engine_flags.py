@@ -1,4 +1,4 @@
-"""Settings of engines by the names of their own flags, and what each means in graphsim's words.
+"""Settings of engines by the names of their own flags, and their meaning in graphsim's terms.
 
 vLLM: `vllm serve`, vLLM 0.33.0, vllm/engine/arg_utils.py. SGLang: `sglang.launch_server`, SGLang 0.5.14,
 python/sglang/srt/server_args.py. TensorRT-LLM: TensorRT-LLM 1.2, tensorrt_llm/llmapi/llm_args.py, with the fields of
@@ -26,7 +26,11 @@ MOST = 10**12
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """One flag. check: its value, by its name; settings: of graphsim's that it stands for."""
+    """One flag.
+
+    check: validates its value
+    settings: the graphsim settings that it stands for
+    """
 
     check: Check
     settings: Callable[[Any], Settings]
@@ -61,7 +65,7 @@ def word(*allowed: str) -> Check:
 
 
 def wholes(least: int) -> Check:
-    """Several whole numbers, in order; one stands for itself."""
+    """Several whole numbers in order, or a single one."""
 
     def check(name: str, value: Any) -> tuple[int, ...]:
         listed = value if isinstance(value, list | tuple) else [value]
@@ -130,7 +134,7 @@ OWN: Mapping[str, Flag] = MappingProxyType(
         kv_disk_rate=quantity("bytes/s", 1.0), kv_writes=word(*WRITES), tier_reads=word(*READS),
     )
 )  # fmt: skip
-"""What every engine is told by: fields of Rules and AdapterRules, and kv_tokens, memory_share (of the device, or of
+"""Settings of every engine: fields of Rules and AdapterRules, and kv_tokens, memory_share (of the device, or of
 what is free for the cache, by the engine), max_lora_rank, captured_sizes and pads. Of tiers of the KV cache
 (`graphsim.serving.tiers`): kv_host, kv_disk (bytes of all devices together), kv_host_rank (of each device),
 kv_host_ratio (over the device's cache), kv_tiers (whether there is one of a default size), kv_host_rate, kv_disk_rate
@@ -229,7 +233,7 @@ ELSEWHERE: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("enable_lora", "lora_modules", "lora_paths", "fully_sharded_loras"), "lora=gs.LoraConfig(…)"),
     }
 )
-"""Flags of engines that are no limits: what says the same here."""
+"""Flags of engines that are not limits, and their equivalents here."""
 
 
 def all_names() -> set[str]:

@@ -37,7 +37,7 @@ class EngineLimits:
         object.__setattr__(self, "_given", MappingProxyType(found))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError("EngineLimits do not change; make others")
+        raise AttributeError("EngineLimits are immutable; create new ones")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, EngineLimits) and dict(self._given) == dict(other._given)
@@ -77,7 +77,7 @@ class EngineLimits:
                 raise ConfigError(_foreign(name, value, engine, flags))
             for setting, meant in flag.settings(value).items():
                 if setting in found and found[setting] != meant:
-                    raise ConfigError(f"limits.{said[setting]} and limits.{name} say different things; leave one out")
+                    raise ConfigError(f"limits.{said[setting]} and limits.{name} contradict each other; leave one out")
                 found[setting], said[setting] = meant, name
         return found
 
@@ -90,14 +90,14 @@ def _checked(name: str, value: Any) -> Any:
     """A value, by the first of the flags of that name that takes it."""
     flags = [table[name] for table in (OWN, *OF_ENGINES.values()) if name in table]
     if not flags and name in ELSEWHERE:
-        raise ConfigError(f"limits.{name} is not a limit; say it with {ELSEWHERE[name]}")
+        raise ConfigError(f"limits.{name} is not a limit of an engine; give {ELSEWHERE[name]}")
     if not flags:
         raise ConfigError(f"limits.{name} is not a setting of any engine; {choices_text(name, all_names())}")
     return flags[0].check(f"limits.{name}", value)
 
 
 def _foreign(name: str, value: Any, engine: EngineProfile, flags: Mapping[str, Flag]) -> str:
-    """Whose flag it is, and this engine's own one for the same, where it has such."""
+    """The sentence on which engine the flag belongs to, and this engine's equivalent if there is one."""
     whose = {owner: table[name] for owner, table in OF_ENGINES.items() if name in table}
     own = _counterpart(next(iter(whose.values())).settings(value), value, flags)
     hint = f"this one has {own} for it" if own else choices_text(None, flags)

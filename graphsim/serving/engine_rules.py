@@ -1,4 +1,4 @@
-"""From a deployment and an engine's settings to the rules by which its scheduler goes.
+"""From a deployment and an engine's settings to the rules of its scheduler.
 
 Slots of adapters and the step that an engine profiles take their memory first; what is left is the cache
 (`graphsim.analysis.slots`).
@@ -29,10 +29,11 @@ from graphsim.symbolic.memo import Memo
 from graphsim.units import scaled
 
 WITHOUT_END = 2**50
-"""In place of a count that nothing limits."""
+"""Stands for an unlimited count."""
 MERGED_SLOTS = 2
-"""Places for adapters where one is merged into the weights: its own and the next one's. No engine here merges while it
-serves; such a server is taken to keep all adapters in the host's memory unless `max_cpu_loras` says otherwise."""
+"""Places for adapters where one is merged into the weights: its own and the next one's. No engine here merges while
+serving; such a server is assumed to keep all adapters in host memory unless `max_cpu_loras` says otherwise.
+"""
 NO_LIMITS = EngineLimits()
 _engines: Memo[EngineProfile] = Memo(most=64)
 
@@ -47,7 +48,7 @@ def served(deployment: Deployment, limits: EngineLimits = NO_LIMITS, ranks: Sequ
     engine = _engine(deployment)
     settings = limits.settings(engine)
     changed = _memory(deployment, engine.memory, settings)
-    if changed:  # the same ones make the same object, by which formulas are remembered
+    if changed:  # equal arguments give the same object, by which formulas are cached
         engine = _engines.get((engine, repr(changed)), partial(_with_memory, engine, changed))
     lora = deployment.lora
     if deployment.adapter is not None and deployment.adapter.strategy == "dynamic":
@@ -124,7 +125,7 @@ def _with_ranks(deployment: Deployment, ranks: Sequence[int]) -> Deployment:
 
 
 def _memory(deployment: Deployment, memory: EngineMemory, settings: Settings) -> Settings:
-    """What settings change of the engine's use of memory; limits of steps hold on every device once one is given."""
+    """The engine's use of memory with the settings applied; limits of steps hold on every device once one is given."""
     changed: Settings = {}
     own = "largest_captured" if _engine(deployment).scheduler.step_sequences else "max_num_seqs"
     if memory.chunk_tokens and {"max_num_batched_tokens", own} & settings.keys():
@@ -189,7 +190,7 @@ def _blocks(deployment: Deployment, space: Footprint, settings: Settings, block:
 
 
 def _model_len(deployment: Deployment, settings: Settings, cache_tokens: int) -> float:
-    """Tokens of the longest request: what is asked for; else what the model was made for and the cache holds."""
+    """Tokens of the longest request: as set; otherwise the model's maximum, limited by the cache."""
     asked = settings.get("max_model_len")
     if asked is not None and asked > cache_tokens:
         raise InfeasibleError(
@@ -231,7 +232,7 @@ def _step(
             )
     elif mixed:
         sequences = min(sequences, tokens)
-    if cache_tokens >= WITHOUT_END:  # nothing but a state per request: as many as have room for theirs
+    if cache_tokens >= WITHOUT_END:  # only a state per request: as many as have room for theirs
         sequences = min(sequences, float(space.concurrency(1)))
     return int(min(tokens, WITHOUT_END)), int(min(sequences, WITHOUT_END))
 

@@ -1,8 +1,8 @@
-"""Which adapter leaves a full tier: a slot of the device, or the host's memory.
+"""Which adapter is evicted from a full tier: slots of the device, or host memory.
 
-Every policy says what it is worth to keep an adapter; the one worth least leaves. Of several worth the same the one
-that was not used for longest leaves, then the one with the lowest number, so that a run does not depend on the order in
-which a step's adapters are noted.
+Every policy assigns a value to keeping an adapter; the one with the least value is evicted. Among equal ones the least
+recently used is evicted, then the one with the lowest number, so that a run does not depend on the order in which a
+step's adapters are noted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from graphsim.traffic.table import BASE
 class Usage:
     """An adapter in a tier.
 
-    entered_s: when it was loaded; last_s: when it was last in a batch, or was loaded
+    entered_s: when it was loaded
+    last_s: when it was last in a batch, or was loaded
     uses: number of requests it was used for, in the whole run
     size: the cost of loading it again, in any unit that all adapters share (rank, bytes)
     """
@@ -42,8 +43,10 @@ def victim(
     policy: `lru` the one unused for longest; `fifo` the one loaded first; `lfu` the one used for the fewest requests;
         `size` the one with the least uses times size, the expected cost of loading it again; `scored` the one with the
         least weighted sum of frequency, recency and size (Chameleon, MICRO 2025), each from 0 to 1 among the candidates
-    tier: in the order of last use; stays: adapters that may not be evicted; weights: of frequency, recency and size
-    The base model's own place (`BASE`, SGLang's) is evicted only if nothing else can be (SGLang,
+    tier: in the order of last use
+    stays: adapters that may not be evicted
+    weights: of frequency, recency and size
+    The base model's own slot (`BASE`, SGLang's) is evicted only if nothing else can be (SGLang,
     `srt/lora/eviction_policy.py`).
     """
     leaving = (adapter for adapter in tier if adapter not in stays and adapter != BASE)
@@ -93,7 +96,7 @@ _WORTH: dict[str, Callable[[Mapping[int, Usage], float, tuple[float, float, floa
 
 
 def checked_eviction(policy: str) -> str:
-    """A policy's name; raises ConfigError where there is none of that name."""
+    """A checked policy name; raises ConfigError for an unknown one."""
     if policy not in EVICTIONS:
-        raise ConfigError(f"eviction is '{policy}'; {choices_text(policy, EVICTIONS)}")
+        raise ConfigError(f"eviction = '{policy}' is not known; {choices_text(policy, EVICTIONS)}")
     return policy

@@ -1,4 +1,6 @@
-"""How evenly adapters are served: what each got of what it asked for, how long it waited, and Jain's index."""
+"""How evenly adapters are served: the share of each one's demand that was served, its longest wait, and Jain's
+index.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,8 @@ class Fairness:
     """Of each adapter that was asked for (BASE among them), in the order of their numbers.
 
     served_share: of the tokens, prompt and output, that were asked of it, those of requests answered by the time at
-        which the last request was sent (or half of all were answered, where that is later, as in a burst): what comes
-        afterwards goes to those that remain
+        which the last request was sent (or half of all were answered, where that is later, as in a burst): later
+        service goes to the remaining requests
     longest_wait_s: from sending to the first step, or to the end of the run for a request that never ran
     """
 

@@ -1,4 +1,4 @@
-"""Latencies of requests as columns, and the statistics that people read of them."""
+"""Latencies of requests as columns, and their statistics."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ PERCENTILES = (90.0, 95.0, 99.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Latencies:
-    """Latencies of each request, in seconds from when its client sent it; nan where it did not get that far.
+    """Latencies of each request, in seconds from when its client sent it; nan if it did not get that far.
 
-    ttft_s: to the first token; tpot_s: mean per further token, for answers with more than one; e2e_s: to the last token
+    ttft_s: to the first token
+    tpot_s: mean per further token, for answers with more than one
+    e2e_s: to the last token
     done: whether it was answered
     """
 
@@ -35,7 +37,7 @@ class Latencies:
 
 
 def latencies_of(table: RequestTable, log: RunLog) -> Latencies:
-    """The latencies of a run. TPOT = (E2E - TTFT) / (output tokens - 1), as `vllm bench serve` has it."""
+    """The latencies of a run. TPOT = (E2E - TTFT) / (output tokens - 1), as in `vllm bench serve`."""
     done = log.status == STATUSES.index(FINISHED)
     further = np.where(table.output_tokens > 1, table.output_tokens - 1.0, np.nan)
     e2e_s = np.where(done, log.finished_s - log.sent_s, np.nan)
@@ -44,7 +46,9 @@ def latencies_of(table: RequestTable, log: RunLog) -> Latencies:
 
 
 def ends_of(log: RunLog, timeout_s: float) -> Floats:
-    """When each request ended for its client; for what was cut off, when the run ended; nan for what was never sent."""
+    """When each request ended for its client; the end of the run for requests that were cut off; nan for requests that
+    were never sent.
+    """
     given_up = np.fmin(log.sent_s + timeout_s, log.end_s)
     turned_away = np.where(np.isnan(log.received_s), log.sent_s, log.received_s)
     by_status = {TIMED_OUT: given_up, TOO_LONG: turned_away}
@@ -79,7 +83,7 @@ def statistics(values: Floats, percentiles: Sequence[float]) -> dict[str, float]
 
 
 def weighted_statistics(values: Floats, counts: Floats, percentiles: Sequence[float]) -> dict[str, float]:
-    """What `statistics` gives of a list in which each value stands as often as its count says."""
+    """`statistics` of a list in which each value is repeated according to its count."""
     kept = counts > 0
     values, counts = values[kept], counts[kept]
     if not len(values):

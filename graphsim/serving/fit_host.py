@@ -1,8 +1,8 @@
 """Fitting the few constants of a host from a user's own measured runs.
 
-Damped least squares (Levenberg-Marquardt) on logarithms of predicted / measured, with differences for derivatives: a
-simulated run is asked for again with each constant moved a little. Far misses count less than by their square (Huber),
-and a weak pull towards the values at the start keeps what the runs do not tell where it was.
+Damped least squares (Levenberg-Marquardt) on logarithms of predicted / measured, with finite differences: a run is
+simulated again with each constant changed a little. Large misses count less than quadratically (Huber loss), and a
+weak pull towards the starting values keeps constants that the runs do not determine.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ def fit_host(
     runs: Sequence[tuple[Measured, Simulate]], constants: Sequence[str] | None = None,
     start: Mapping[str, float] | None = None, rounds: int = ROUNDS,
 ) -> HostFit:  # fmt: skip
-    """The constants under which simulated runs come nearest to measured ones.
+    """The constants with which simulated runs are closest to measured ones.
 
     runs: of each, a client's result file (or what `read_bench` made of it), and a function that simulates the same
         traffic under given constants and returns figures
     constants: names of `CONSTANTS`; by default those that the runs can tell apart: request_s and step_factor, token_s
         too if prompts differ in length between runs without a queue, step_s if their steps differ
-    start: values to begin with, such as the engine profile's; rounds: at most, of one simulation of each run for each
+    start: values to begin with, such as the engine profile's
+    rounds: at most, of one simulation of each run for each
         constant and a few more
     Raises ConfigError for unknown constants and where nothing can be compared.
     """

@@ -1,4 +1,4 @@
-"""Residuals of a fit of a host's constants: simulated runs beside measured ones at a point."""
+"""Residuals of a fit of a host's constants: simulated runs compared with measured ones at a point."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Simulate = Callable[[Mapping[str, float]], Mapping[str, Any]]
 """Figures of a simulated run under given constants, by the names of `vllm bench serve`'s result file."""
 
 FAR = 0.3
-"""Logarithm of predicted / measured from which on a miss counts by its size and no longer by its square."""
+"""Logarithm of predicted / measured from which a miss counts linearly instead of quadratically."""
 
 GOOD = 0.003
-"""Error of a figure below which nothing is tried any further."""
+"""Error of a figure below which the fit stops."""
 
 PULL = 0.002
-"""Weight of a constant's distance from its start, in trial steps, beside a figure's relative error."""
+"""Weight of a constant's distance from its start, in trial steps, relative to a figure's relative error."""
 
 
 class Problem:
-    """Residuals of the fit at a point: a place for each constant, in its trial steps."""
+    """Residuals of the fit at a point: one coordinate per constant, in its trial steps."""
 
     def __init__(
         self, simulators: Sequence[Simulate], targets: list[Target], names: list[str], fixed: Mapping[str, float]
@@ -40,11 +40,11 @@ class Problem:
         return {name: outer(name, float(place)) for name, place in zip(self.names, at, strict=True)}
 
     def allowed(self, at: Floats) -> Floats:
-        """The point within the constants' bounds that is next to another."""
+        """The nearest point within the constants' bounds."""
         return np.array([inner(name, value) for name, value in self.values(at).items()], dtype=float)
 
     def is_good(self, off: Floats) -> bool:
-        """Whether residuals leave nothing to look for."""
+        """Whether the residuals are small enough to stop."""
         return bool(off @ off < GOOD**2 * len(self.targets))
 
     def figures(self, at: Floats) -> list[Mapping[str, Any]]:
@@ -54,7 +54,7 @@ class Problem:
         return [simulate(constants) for simulate in self._simulators]
 
     def residuals(self, at: Floats) -> Floats:
-        """What the fit makes small; the last ones are the pull towards the start."""
+        """The residuals that the fit minimises; the last ones are the pull towards the start."""
         figures = self.figures(at)
         off = [
             target.weight * _miss(figures[target.run].get(target.metric), target.measured) for target in self.targets

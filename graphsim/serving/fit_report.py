@@ -1,4 +1,4 @@
-"""Fitted constants of a host, what they mean, and how near they bring the simulated runs to the measured ones."""
+"""Fitted constants of a host, their meaning, and the remaining error of the simulated runs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 class HostFit:
     """A fit.
 
-    constants: fitted values, in seconds or as factors; start: what they began at; uncertainty: one standard deviation
-        each, as the residuals tell it
+    constants: fitted values, in seconds or as factors
+    start: what they began at
+    uncertainty: one standard deviation
+        each, from the residuals
     table: run (from 1), metric, measured, before, after, error_before, error_after, fitted (whether the fit saw it)
-    simulations: that were asked for, of all runs together
+    simulations: total number of simulated runs
     """
 
     constants: Mapping[str, float]
@@ -43,7 +45,7 @@ class HostFit:
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """Constants that the runs do not tell: they were moved by less than they are uncertain by."""
+        """Constants that the runs do not determine: their change is smaller than their uncertainty."""
         return tuple(
             name
             for name, value in self.constants.items()

@@ -1,4 +1,4 @@
-"""The search of a fit: damped least squares, a look farther off, and small steps at the end."""
+"""The search of a fit: damped least squares, a wider search, and small steps at the end."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from graphsim.serving.fit_problem import Problem
 from graphsim.traffic.table import Floats
 
 AFAR = (2.0, 4.0, 8.0, 16.0)
-"""Distances at which request_s is looked for beyond where a fit ended, in its trial steps of 4 ms."""
+"""Distances beyond the fitted request_s that are tried, in its trial steps of 4 ms."""
 
 POLISH = (1.0, 0.5, 0.25)
-"""Sizes in which a fit's result is tried around itself, in trial steps of each constant."""
+"""Step sizes of the final search around a fit's result, in trial steps of each constant."""
 
 
 def least_squares(problem: Problem, rounds: int) -> tuple[Floats, dict[str, float]]:
-    """The best point, and by how much each constant is uncertain as the fit's own residuals tell."""
+    """The best point, and each constant's uncertainty from the fit's own residuals."""
     at, off, slopes = _descended(problem, problem.at, problem.residuals(problem.at), rounds)
     afar, away = _from_afar(problem, at, off)
     if away @ away < off @ off:
@@ -29,7 +29,7 @@ def least_squares(problem: Problem, rounds: int) -> tuple[Floats, dict[str, floa
 
 
 def _descended(problem: Problem, at: Floats, off: Floats, rounds: int) -> tuple[Floats, Floats, Floats]:
-    """Where damped least squares ends, what is left there, and the slopes."""
+    """The end point of damped least squares, its residuals, and the slopes."""
     damping, slopes = 1e-2, np.zeros((len(off), len(at)))
     for _ in range(rounds):
         slopes = _slopes(problem, at, off)
@@ -50,7 +50,9 @@ def _descended(problem: Problem, at: Floats, off: Floats, rounds: int) -> tuple[
 
 
 def _from_afar(problem: Problem, at: Floats, off: Floats) -> tuple[Floats, Floats]:
-    """A better point farther up request_s, which hides behind steps: a request waits for the end of one in any case."""
+    """A better point at a larger request_s, which has little effect while a request waits for the end of a step
+    anyway.
+    """
     if "request_s" not in problem.names or problem.is_good(off):
         return at, off
     place, best = problem.names.index("request_s"), (at, off)
@@ -67,7 +69,7 @@ def _from_afar(problem: Problem, at: Floats, off: Floats) -> tuple[Floats, Float
 def _polished(problem: Problem, at: Floats, off: Floats) -> tuple[Floats, Floats]:
     """A point as good or better, by trying each constant a little higher and lower.
 
-    Requests wait for steps to end, so a figure may rise in stairs, along which slopes lead nowhere.
+    Requests wait for steps to end, so a figure may be a step function, for which slopes are useless.
     """
     for size in POLISH:
         if problem.is_good(off):

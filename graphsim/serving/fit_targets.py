@@ -1,4 +1,4 @@
-"""What of a measured run a fit looks at, and which constants such runs can tell."""
+"""The figures of a measured run that a fit uses, and the constants that such runs can determine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from graphsim.serving.bench_files import BenchRun
 from graphsim.serving.run_pair import RunPair, has_queue
 
 KEEPS_UP = 0.95
-"""Share of the offered requests from which on a server sets no throughput of its own."""
+"""Share of the offered requests from which a server's throughput is set by the arrivals."""
 
 CHECKS = (
     "mean_ttft_ms",
@@ -22,7 +22,7 @@ CHECKS = (
     "p99_e2el_ms",
     "output_throughput",
 )
-"""Figures that a report shows beside those that were fitted."""
+"""Figures that a report shows in addition to the fitted ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,10 @@ class Target:
 
 
 def targets_of(place: int, figures: Mapping[str, float], request_rate: float) -> list[Target]:
-    """The figures of a run by how much they tell of its server, those that tell nothing of it with a weight of 0.
+    """The figures of a run, weighted by their information on the server; 0 for those without any.
 
-    TTFT counts little where requests queued and not at all where the server was overloaded; throughput counts where the
-    server set it.
+    TTFT counts little where requests queued and not at all where the server was overloaded; throughput counts if the
+    server limited it.
     """
     alone = RunPair(measured=figures, predicted=figures, request_rate=request_rate)
     kept_up = alone.kept_up(figures)
@@ -57,7 +57,7 @@ def targets_of(place: int, figures: Mapping[str, float], request_rate: float) ->
 
 
 def told_apart(benches: Sequence[BenchRun]) -> list[str]:
-    """Constants that so many runs can tell: a second one of a kind needs runs that differ in what it goes by."""
+    """Constants that these runs can determine: a second one of a kind needs runs that differ in its quantity."""
     calm = [bench.figures for bench in benches if not has_queue(bench.figures)]
     prompts = [
         figures["total_input_tokens"] / figures["completed"]

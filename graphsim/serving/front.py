@@ -9,7 +9,7 @@ from graphsim.deployment.deployment import DEFAULT_ENGINE, Deployment
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Front:
-    """The way through it: in, per request and per token of its prompt, and out."""
+    """Its delays: per request and per prompt token on the way in, and on the way out."""
 
     request_s: float = 0.0
     token_s: float = 0.0
@@ -19,7 +19,7 @@ class Front:
 def front_of(deployment: Deployment) -> Front:
     """The front end of a deployment's engine.
 
-    Profiles say the whole of a first token's way, in and out (`graphsim.lora.host`); it is counted on the way in.
+    Profiles state the total delay of a first token, in and out (`graphsim.lora.host`); it is counted on the way in.
     """
     engine = deployment.under(DEFAULT_ENGINE).engine
     return Front() if engine is None else Front(request_s=engine.host.request_s, token_s=engine.host.token_s)

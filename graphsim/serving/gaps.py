@@ -1,4 +1,4 @@
-"""Times between two tokens of a sequence, counted and not kept for each token."""
+"""Gaps between two tokens of a sequence, counted rather than stored per token."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from graphsim.serving.rows import Rows
 
 
 class Gaps:
-    """Sequences get a token in every step, except for those that a step passes over: their next gap is longer."""
+    """Sequences get a token in every step, except for those that a step skips, whose next gap is longer."""
 
     def __init__(self, rows: Rows | list[tuple[float, int]]) -> None:
         self._rows = rows
-        self._paused: dict[float, int] = {}  # sequences by the time of their last token, while prompts hold them all up
-        self._late: dict[Request, float] = {}  # single ones that were passed over
+        self._paused: dict[float, int] = {}  # sequences by the time of their last token, while prompts delay them all
+        self._late: dict[Request, float] = {}  # single sequences that were skipped
 
     def pause(self, start_s: float, sequences: int) -> None:
-        """A step of prompts alone begins; so many sequences wait for its end."""
+        """A step of prompts alone begins; this number of sequences wait for its end."""
         if not self._paused and sequences:
             self._paused[start_s] = sequences
 
@@ -28,11 +28,11 @@ class Gaps:
         request.last_token_s = now
 
     def join_paused(self, now: float) -> None:
-        """A sequence joins those that prompts hold up."""
+        """A sequence joins those delayed by prompts."""
         self._paused[now] = self._paused.get(now, 0) + 1
 
     def pass_over(self, start_s: float, requests: Iterable[Request]) -> None:
-        """These requests get nothing in the step that begins then."""
+        """These requests get no token in the step that begins then."""
         for request in requests:
             self._late.setdefault(request, start_s)
 

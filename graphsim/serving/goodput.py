@@ -33,21 +33,21 @@ NAMES = ("ttft_s", "tpot_s", "e2e_s")
 
 
 class Goodput(NamedTuple):
-    """requests_per_s: that met all limits; share: of all requests of which it is known."""
+    """requests_per_s: of requests that met all limits; share: of all requests with a known outcome."""
 
     requests_per_s: float
     share: float
 
 
 class Judged(NamedTuple):
-    """Which requests met all their limits, and of which that is known."""
+    """Which requests met all their limits, and for which this is known."""
 
     good: Flags
     known: Flags
 
 
 def checked_limits(given: dict[str, float | None]) -> Limits | None:
-    """Limits for all requests, None where none is given. Raises ConfigError for what is not a time above 0."""
+    """Limits for all requests, None if none is given. Raises ConfigError for anything but a time above 0."""
     for name, value in given.items():
         if value is not None and value != inf and not checked_number(name, value, 0.0, whole=False, one=True) > 0:
             raise ConfigError(f"{name} = {value:g} is not allowed; expected seconds above 0")

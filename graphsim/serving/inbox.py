@@ -1,4 +1,4 @@
-"""Requests that somebody hands to an engine while it runs."""
+"""Requests submitted to an engine while it runs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from graphsim.serving.rows import plain
 from graphsim.serving.run_log import RunLog
 
 Ended = Callable[[int, float, bool], None]
-"""Told of each end: the request's row, when its client knows, and whether it was answered."""
+"""Called for each end: the request's row, when its client learns of it, and whether it was answered."""
 
 
 class Inbox(Coming):
-    """What is on its way to one engine. The sender of a request is notified of how it ends.
+    """Requests on their way to one engine. The sender of a request is notified of how it ends.
 
-    coming: a heap of when each is received, its place among those alike, and the request
+    coming: a heap of (time of receipt, order among equal times, request)
     """
 
     def __init__(self, log: RunLog, tell: Ended, *, timeout_s: float = inf, reply_s: float = 0.0) -> None:
@@ -32,7 +32,10 @@ class Inbox(Coming):
         return len(self.coming)
 
     def put(self, request: Request, received_s: float, place: int) -> bool:
-        """Add a request; returns whether it is the earliest. place: its order among those that arrive together."""
+        """Add a request; returns whether it is the earliest.
+
+        place: its order among those that arrive together
+        """
         heapq.heappush(self.coming, (received_s, place, request))
         self._sent_s[request.row] = request.sent_s
         if received_s < self.next_s:
@@ -41,11 +44,11 @@ class Inbox(Coming):
         return False
 
     def left(self) -> list[int]:
-        """Rows of those on their way."""
+        """Rows of requests still on their way."""
         return [request.row for _, _, request in self.coming]
 
     def receive(self, until: float) -> list[Request]:
-        """Requests that the scheduler hears of up to then, in order."""
+        """Requests that the scheduler receives up to then, in order."""
         found: list[Request] = []
         coming = self.coming
         while coming and coming[0][0] <= until:

@@ -1,4 +1,4 @@
-"""A table of requests on one engine, from the first to the last answer."""
+"""A table of requests served by one engine, from the first to the last answer."""
 
 from __future__ import annotations
 
@@ -35,11 +35,12 @@ def run(
 ) -> RunLog:  # fmt: skip
     """Serve the requests of a table with one engine.
 
-    client: its connections, patience and end of the run; front: the way through the server's front end
-    concurrency: requests in flight at most (closed loop): rows without a time are sent when another is answered; a
+    client: its connections, patience and end of the run
+    front: the way through the server's front end
+    concurrency: most requests in flight (closed loop): rows without a time are sent when another is answered; a
         session counts as one until its last answer
-    store: where adapters are; without it each has its place and no load takes time
-    weights: a strategy that merges adapters into the weights; by default all are computed beside them
+    store: the adapter store; without it every adapter is resident and loads take no time
+    weights: a strategy that merges adapters into the weights; by default all are computed in addition to them
     progress: called with the simulated seconds and the requests that ended, about every 0.1 s
     An interruption (KeyboardInterrupt) ends the run with what was simulated until then. Raises ConfigError for a table
     that no server can be sent: no tokens, an answer to a later request, adapters without slots.
@@ -78,7 +79,7 @@ def _until_all_is_answered(engine: Engine, clients: Clients, progress: Progress 
 
 
 def close(log: RunLog, now: float, cutoff_s: float) -> None:
-    """What ended behind the cut-off has not ended."""
+    """Mark requests that ended after the cut-off as unfinished."""
     log.end_s = min(now, cutoff_s)
     late = log.finished_s > cutoff_s
     log.status[late] = STATUSES.index(UNFINISHED)

@@ -1,4 +1,4 @@
-"""A simulated run beside a measured one: figure by figure, and where the two part, in words."""
+"""Comparison of a simulated and a measured run: figure by figure, and their differences in words."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ Measured = str | Path | BenchRun
 def compare_measured(predicted: Predicted, measured: Measured, run: int | None = None) -> pd.DataFrame:
     """A row for each figure that was measured: metric, measured, predicted, error.
 
-    predicted: a simulated run or its summary; measured: a benchmark client's result file (see `read_bench`)
+    predicted: a simulated run or its summary
+    measured: a benchmark client's result file (see `read_bench`)
     run: which one of a file with several, counted from 1; the last by default
     Latencies are in ms, throughputs per second; error = predicted / measured - 1, nan where one of them is missing or 0
     was measured. Raises ConfigError where the file cannot be read or nothing was predicted.
@@ -69,7 +70,7 @@ def bench_of(measured: Measured, run: int | None = None) -> BenchRun:
 
 
 def figures_of_run(predicted: Predicted) -> dict[str, float]:
-    """The figures of a simulated run that are numbers. Raises ConfigError where there are none."""
+    """The numeric figures of a simulated run. Raises ConfigError if there are none."""
     found = predicted if isinstance(predicted, Mapping) else predicted.summary()
     figures = {
         str(name): float(value)
@@ -82,7 +83,7 @@ def figures_of_run(predicted: Predicted) -> dict[str, float]:
 
 
 def offered_rate(bench: BenchRun) -> float:
-    """Requests per second of an open loop, by the client's word or else by its times; inf of a closed one."""
+    """Requests per second of an open loop, as stated by the client, else from its times; inf for a closed loop."""
     if bench.max_concurrency is not None or math.isfinite(bench.request_rate) or bench.answered is None:
         return math.inf if bench.max_concurrency is not None else bench.request_rate
     start_s = bench.answered.start_s[np.isfinite(bench.answered.start_s)]

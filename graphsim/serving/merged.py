@@ -1,7 +1,7 @@
-"""One adapter at a time in the weights, and whose turn it is.
+"""One merged adapter at a time, and whose turn it is.
 
-Steps have no LoRA work at all; requests of other adapters, and of the base model, wait for their turn. Requests that
-run are not paused: before a change of weights the batch drains, and no request is admitted that needs other weights.
+Steps have no LoRA work; requests of other adapters, and of the base model, wait for their turn. Requests that run are
+not paused: before a change of weights the batch drains, and no request is admitted that needs other weights.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ class Merged(Weights):
 
     def __init__(self, times: WeightTimes) -> None:
         super().__init__(times)
-        self._open = True  # whether its requests may join, which they don't while the batch drains for another
+        self._open = True  # whether its requests may join, which is not so while the batch drains for another
 
     def turn(self, now: float, demand: Demand) -> int:
-        """The adapter that ought to be in the weights; somebody waits."""
+        """The adapter that should be merged, given that requests wait."""
         raise NotImplementedError
 
     def plan(self, now: float, demand: Demand, store: AdapterStore) -> float:
-        """Drains the batch where it is another adapter's turn, and changes the weights when it is empty."""
+        """Drain the batch if it is another adapter's turn, and change the weights when it is empty."""
         if demand.oldest() is None:
             return 0.0
         wanted = self.turn(now, demand)
@@ -42,7 +42,7 @@ class Merged(Weights):
         return self._change(wanted, now, store)
 
     def admits(self, adapter: int) -> bool:
-        """Whether it is the one in the weights, and the batch does not drain for another."""
+        """Whether it is the merged adapter, and the batch is not draining for another."""
         return self._open and adapter == self.merged
 
     def beside(self, used: Collection[int]) -> int:
@@ -51,7 +51,7 @@ class Merged(Weights):
 
 
 class Greedy(Merged):
-    """Stays while the adapter has requests, waiting or running; then the adapter that has waited longest is next."""
+    """Keeps the adapter while it has requests, waiting or running; then the adapter that has waited longest is next."""
 
     def turn(self, now: float, demand: Demand) -> int:
         """The merged one's, or the oldest request's."""
@@ -69,7 +69,7 @@ class InOrder(Merged):
 
 
 class LongestQueue(Merged):
-    """The adapter with most requests, waiting or running; the one in the weights stays where it has as many."""
+    """The adapter with most requests, waiting or running; the merged one stays if it has equally many."""
 
     def turn(self, now: float, demand: Demand) -> int:
         """The adapter with most requests."""

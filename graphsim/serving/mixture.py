@@ -1,13 +1,13 @@
-"""The hottest adapter in the weights, the others beside it with the difference added.
+"""The hottest adapter merged, the others computed with its contribution subtracted.
 
 With W0 + B_h A_h in the weights a token of another adapter needs + B A - B_h A_h, one of the base model - B_h A_h: the
 merged adapter is computed once more with the other sign. V-LoRA calls it deLoRA in its mixture mode (arXiv 2411.00915,
 quoted from memory). So no request waits for a change of weights, but adapters other than the hottest are computed with
 two adapters.
 
-The price knows how many adapters a step computes, not which of its tokens: a step in which somebody else runs is priced
-with one adapter more than these have, over all tokens. That is too much where the others have fewer than half of the
-tokens and too little where they have more; an adapter is merged only while it has more than half.
+The price depends on how many adapters a step computes, not on their tokens: a step with other adapters is priced with
+one more adapter, over all tokens. That is too much if the others have fewer than half of the tokens, and too little if
+they have more; an adapter is merged only while it has more than half.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from graphsim.traffic.table import BASE
 
 
 class Mixture(Weights):
-    """Merges the adapter that had more than a share of the requests of late; requests of all adapters run at any time.
+    """Merges the adapter that recently had more than a given share of the requests; requests of all adapters run at
+    any time.
 
     An adapter's share is that of requests waiting or running, averaged over time with older times counting less.
     """
@@ -31,7 +32,9 @@ class Mixture(Weights):
     def __init__(
         self, times: WeightTimes, window_s: float = 60.0, merge_at: float = 0.6, unmerge_at: float = 0.5
     ) -> None:
-        """window_s: time in which what was counts 1/e; merge_at, unmerge_at: shares from and down to which."""
+        """window_s: time in which the weight of the past decays to 1/e; merge_at, unmerge_at: shares above which an
+        adapter is merged, and below which it is unmerged.
+        """
         super().__init__(times)
         if not (0.0 < unmerge_at <= merge_at <= 1.0 and window_s > 0.0):
             raise ConfigError(
@@ -44,7 +47,7 @@ class Mixture(Weights):
         self._since = 0.0
 
     def plan(self, now: float, demand: Demand, store: AdapterStore) -> float:
-        """Follows what was asked for, and changes the weights when another adapter is the hottest."""
+        """Track the demand, and change the weights when another adapter becomes the hottest."""
         self._look(now, demand)
         total = sum(self._load.values())
         if not total:
@@ -64,7 +67,7 @@ class Mixture(Weights):
         return seconds
 
     def _fits(self, wanted: int, running: Collection[int], now: float, store: AdapterStore) -> bool:
-        """Whether it gets a slot beside the running ones', and leaves one for others."""
+        """Whether it gets a slot in addition to those of the running ones, and leaves one for others."""
         if wanted == BASE:
             return True
         old = set() if self.merged == BASE else {self.merged}
@@ -72,14 +75,14 @@ class Mixture(Weights):
         return len(pinned) < store.rules.max_loras and store.room_for(wanted, {*running, *old}, now)
 
     def beside(self, used: Collection[int]) -> int:
-        """The adapters of others, and the merged one with the other sign where there are others."""
+        """The other adapters, and the merged one with the opposite sign if there are others."""
         others = set(used) - {self.merged}
         if self.merged == BASE or not others:
             return super().beside(others)
         return len(others - {BASE}) + 1
 
     def _look(self, now: float, demand: Demand) -> None:
-        """Adds what has been in the queue and the batch since the last look."""
+        """Add the contents of queue and batch since the last check."""
         fading = exp(-(now - self._since) / self.window_s)
         for adapter in {*self._load, *self._now}:
             self._load[adapter] = self._load[adapter] * fading + self._now.get(adapter, 0) * (1.0 - fading)

@@ -1,11 +1,10 @@
-"""Tiers behind the KV cache: prefixes that leave the device go to the host's memory, and from there to disk.
+"""Tiers of the KV cache: evicted prefixes move to host memory, and from there to disk.
 
-What a tier has is brought back in place of computing it again where that takes less time (LMCache, arXiv 2510.09665;
-vLLM's native offloading; SGLang's HiCache; TensorRT-LLM's host cache). Each block of a prefix is in one place: the
-device, or one tier. On every way from the root of the tree no block lies nearer than the one ahead of it, as the
-end of a prompt leaves first, so that what can be brought back goes on where the device's own blocks end. Copies to a
-tier are made beside the steps and take no time of theirs. Blocks of a preempted request that nobody else can use are
-not kept.
+Blocks of a tier are loaded back instead of recomputed if that takes less time (LMCache, arXiv 2510.09665; vLLM's native
+offloading; SGLang's HiCache; TensorRT-LLM's host cache). Each block of a prefix is in one place: the device, or one
+tier. On every path from the root of the tree no block is in a nearer tier than its predecessor, as the end of a prompt
+is evicted first, so loadable blocks continue where the device's own blocks end. Copies to a tier overlap the steps and
+do not lengthen them. Blocks of a preempted request that nobody else can use are not kept.
 """
 
 from __future__ import annotations
@@ -22,10 +21,12 @@ WRITES = ("through", "back")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tier:
-    """A place for blocks that left the device.
+    """Storage for blocks evicted from the device.
 
-    name: for reports; blocks: that it holds beside those that are on the device or in a nearer tier, too
-    setup_s: seconds of each load; block_s: of each block of it, to the device
+    name: for reports
+    blocks: that it holds in addition to those that are on the device or in a nearer tier as well
+    setup_s: seconds of each load
+    block_s: of each block of it, to the device
     """
 
     name: str
@@ -44,7 +45,7 @@ class TieredCache(KVCache):
         self._orders: list[OrderedDict[Node, None]] = [OrderedDict() for _ in self.tiers]
 
     def beyond(self, holder: Holder, found: int, most: int) -> list[tuple[int, int]]:
-        """What tiers have of a prompt behind the blocks that `hit` found: tiers' indices and blocks, in order."""
+        """Blocks of a prompt in tiers after those that `hit` found: tiers' indices and blocks, in order."""
         if not self._keeps or not holder.segments:
             return []
         runs: list[tuple[int, int]] = []
@@ -83,7 +84,9 @@ class TieredCache(KVCache):
             self._put(node if blocks == node.size else self._cut(node, node.last - blocks), 0)
 
     def _put(self, node: Node, tier: int) -> None:
-        """Blocks come to the nearest tier with room for any, from this one on; who was there longest goes on."""
+        """Put blocks into the nearest tier with any capacity, starting with this one; the oldest blocks move on to the
+        next.
+        """
         while tier < len(self.tiers) and not self.tiers[tier].blocks:
             tier += 1
         if tier == len(self.tiers):
@@ -109,7 +112,7 @@ class TieredCache(KVCache):
         self.stored[node.place - 1] -= node.size
 
     def _cut(self, node: Node, at: int) -> Node:
-        """The part of a node from a block on, as its only child, whose place is still to be said."""
+        """The part of a node from a block on, as its only child, whose place is set by the caller."""
         rest = Node(node, node.rest_name, at, node.last, 0)
         rest.children = node.children
         for child in rest.children.values():
@@ -118,7 +121,7 @@ class TieredCache(KVCache):
         return rest
 
     def _join(self, node: Node) -> None:
-        """A node and what goes on behind it in the same tier become one, where nothing else does."""
+        """Merge a node with its only continuation, if that is in the same tier."""
         child = node.children.get(node.rest_name)
         if child is None or len(node.children) > 1 or child.place != node.place:
             return
@@ -130,16 +133,16 @@ class TieredCache(KVCache):
 
 @dataclass(slots=True)
 class Loads:
-    """Whether blocks of tiers are worth their way.
+    """Whether blocks of tiers are worth loading.
 
-    computes_s: seconds of a prompt's tokens behind so many that are there, of an adapter: (tokens, past, adapter)
+    computes_s: seconds to compute a prompt's tokens after cached ones, for an adapter: (tokens, past, adapter)
     """
 
     cache: TieredCache
     computes_s: Callable[[int, int, int], float]
 
     def worth(self, holder: Holder, tokens: int, found: int) -> tuple[int, list[tuple[int, int, float]]]:
-        """Blocks that are brought back behind those found, and of which tiers: (index, blocks, seconds)."""
+        """Blocks to load after those found, by tier: (index, blocks, seconds)."""
         cache, size = self.cache, self.cache.block_tokens
         whole_s = self.computes_s(tokens - found * size, found * size, holder.adapter)
         best, kept, least_s = 0, 0, whole_s

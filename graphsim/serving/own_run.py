@@ -1,4 +1,4 @@
-"""A simulated server beside a run that its user measured: figures, where they part, and the host's constants."""
+"""A simulated server compared with a run that its user measured: figures, differences, and the host's constants."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ Progress = Callable[[int, str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnRun:
-    """What a measured run says of a simulated one.
+    """Comparison of a simulated run with a measured one.
 
-    table: metric, measured, predicted, error; parting: sentences on where the two part; fit: of the host's constants
+    table: metric, measured, predicted, error
+    parting: sentences on their differences
+    fit: of the host's constants
     """
 
     table: pd.DataFrame
@@ -39,7 +41,7 @@ class OwnRun:
 def own_run(serving: Serving, service: Service, measured: Measured, progress: Progress | None = None) -> OwnRun:
     """Compare a run of a server with the result file of a benchmark client, and fit the host's constants to it.
 
-    Raises ConfigError where the file cannot be read or has no figure in common with the run.
+    Raises ConfigError if the file cannot be read or has no figure in common with the run.
     """
     bench, front, done = bench_of(measured), serving.front, 0
 

@@ -1,7 +1,7 @@
-"""Adapters in blocks of the KV cache, as S-LoRA's unified paging keeps them (Sheng et al., MLSys 2024).
+"""Adapters in blocks of the KV cache, as in S-LoRA's unified paging (Sheng et al., MLSys 2024).
 
-No memory is set apart for slots. An adapter takes blocks of the pool while it is on the device. Those of the batch hold
-theirs; what an idle adapter has counts as available, and is given back, in the order of the eviction policy, where
+No memory is reserved for slots. An adapter takes blocks of the pool while it is on the device. Adapters of the batch
+hold theirs; blocks of an idle adapter count as available, and are reclaimed in the order of the eviction policy, where
 requests or other adapters need it (an adapter cache in idle memory, as in Chameleon, MICRO 2025). Idle prefixes go
 before idle adapters.
 """
@@ -60,11 +60,11 @@ class PagedStore(AdapterStore):
             self._hold(adapter)
 
     def room_for(self, adapter: int, busy: Collection[int], now: float | None = None) -> bool:
-        """Whether there are blocks for it; requests' come on top."""
+        """Whether there are blocks for it; those of requests are extra."""
         return super().room_for(adapter, busy, now) and self.needed(adapter) <= self.pool.available
 
     def needed(self, adapter: int) -> int:
-        """Blocks that an adapter takes when it joins the batch; none where it is in it or pinned."""
+        """Blocks that an adapter takes when it joins the batch; none if it is already in it or pinned."""
         return 0 if adapter in self._held or adapter == BASE else self.blocks[adapter]
 
     @property
@@ -80,7 +80,9 @@ class PagedStore(AdapterStore):
         return stall
 
     def touch(self, adapter: int, now: float) -> None:
-        """The last request of an adapter has left: its blocks are available, and it stays in them while it may."""
+        """The last request of an adapter has left: its blocks become available, and it stays in them until they are
+        reclaimed.
+        """
         super().touch(adapter, now)
         if adapter in self._held and adapter not in self._pinned:
             self._held.remove(adapter)
@@ -88,7 +90,7 @@ class PagedStore(AdapterStore):
             self.pool.idle_adapter_blocks += self.blocks[adapter]
 
     def settle(self, now: float) -> None:
-        """Idle adapters whose blocks were taken since are gone."""
+        """Drop idle adapters whose blocks were taken since."""
         while self.pool.idle_adapter_blocks > self.pool.available:
             stays = self._staying(self._held)
             leaving = self._leaves(self._slots, {*stays, *self._ready}, now) if self._ready else None
@@ -123,7 +125,7 @@ class PagedStore(AdapterStore):
         super()._drop(adapter, tier)
 
     def _hold(self, adapter: int) -> None:
-        """Its blocks are no longer available; they no longer count as held by an idle adapter."""
+        """Mark its blocks as held by the batch rather than by an idle adapter."""
         if adapter == BASE or adapter in self._held:
             return
         self._held.add(adapter)

@@ -1,7 +1,8 @@
-"""Where a simulated run and a measured one part: rules from their figures to sentences.
+"""Differences between a simulated and a measured run: rules from figures to sentences.
 
 Steps show in ITL and TPOT, the front end in TTFT while nothing queues, the queue in how far mean and p99 of TTFT lie
-beyond the median. Below capacity an open loop's throughput is what was offered, and says nothing of the server.
+beyond the median. Below capacity an open loop's throughput is what was offered, and carries no information on the
+server.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ KEEPS_UP = 0.95
 
 
 def parting_sentences(pair: RunPair) -> list[str]:
-    """What the two runs differ in, causes before consequences; that they agree where no mean is far off."""
+    """The differences of the two runs, causes before consequences; or that they agree if no mean is far off."""
     found = [sentence for rule in RULES for sentence in rule(pair)]
     names = ("mean_ttft_ms", "mean_tpot_ms", "median_itl_ms", "mean_e2el_ms", "output_throughput")
     checked = [name for name in names if pair.knows(name)]
@@ -29,7 +30,7 @@ def parting_sentences(pair: RunPair) -> list[str]:
 
 
 def _traffic(pair: RunPair) -> Iterator[str]:
-    """Whether the same was asked at all."""
+    """Whether both runs had the same requests."""
     if pair.parts("completed", 0.0):
         yield f"Not the same requests: {pair.both('completed')}; simulate the traffic that was measured first."
     for name, word in (("total_input_tokens", "prompts"), ("total_output_tokens", "answers")):
@@ -78,7 +79,7 @@ def _steps(pair: RunPair) -> Iterator[str]:
 
 
 def _first_tokens(pair: RunPair) -> Iterator[str]:
-    """The front end while nothing queues, the queue else."""
+    """The front end if nothing queues, otherwise the queue."""
     there, here = has_queue(pair.measured), has_queue(pair.predicted)
     if not there and not here and pair.parts("median_ttft_ms"):
         more = pair.measured["median_ttft_ms"] - pair.predicted["median_ttft_ms"]
@@ -99,7 +100,7 @@ def _queue_cause(pair: RunPair, there: bool, here: bool) -> str:
 
 
 def _front_cause(pair: RunPair) -> str:
-    """Whether it lies in the request or in the prompt's length, where both runs have enough requests to tell."""
+    """Whether it is per request or per prompt token, if both runs have enough requests to tell."""
     lines = [None if own is None else own.line() for own in (pair.there, pair.here)]
     if lines[0] is None or lines[1] is None:
         return "the front end (HTTP, tokenising, streaming: request_s and token_s) or the prompts' own steps"
@@ -111,7 +112,7 @@ def _front_cause(pair: RunPair) -> str:
 
 
 def _beginning(pair: RunPair) -> Iterator[str]:
-    """First requests that waited far longer than the later ones, where only the measured run has them."""
+    """First requests that waited far longer than later ones, in the measured run only."""
     there = None if pair.there is None else pair.there.beginning()
     here = None if pair.here is None else pair.here.beginning()
     if there is None:
@@ -121,13 +122,13 @@ def _beginning(pair: RunPair) -> Iterator[str]:
     if first > 2.0 * rest and first > 1.5 * simulated * rest:
         yield (
             f"The first {count} requests waited {first:.3g} s on average for their first token, later ones {rest:.3g} "
-            "s, which the simulated run does not show: a server that was not warmed up (compilation, graph capture, "
+            "s, which the simulated run does not show: a server without a warm-up (compilation, graph capture, "
             "first loads of adapters); measure again after a warm-up."
         )
 
 
 def _throughput(pair: RunPair) -> Iterator[str]:
-    """What an overloaded server's throughput or a closed loop's tells, and a rate below capacity does not."""
+    """Throughput of an overloaded server or a closed loop; below capacity it carries no information."""
     name = next((name for name in ("output_throughput", "request_throughput") if pair.knows(name)), None)
     if name is None or not pair.parts(name):
         return
@@ -140,7 +141,7 @@ def _throughput(pair: RunPair) -> Iterator[str]:
 
 
 def _order(pair: RunPair) -> Iterator[str]:
-    """Whether the same requests are slow in both, where there is a difference to explain."""
+    """Whether the same requests are slow in both, if there is a difference to explain."""
     told = f"Request by request the end-to-end latencies correlate by {pair.order:.3f}"
     if pair.parts("mean_e2el_ms") and pair.order > ORDERLY:
         yield f"{told}: the order of requests is right, the speed is off."

@@ -1,4 +1,4 @@
-"""Nodes of the tables in which steps' times are looked up."""
+"""Nodes of the look-up tables of step times."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from functools import lru_cache
 
 MOST_CONTEXT = 2**21
 FEW = 8
-"""Adapters up to which each number is a node."""
+"""Largest number of adapters up to which every number is a node."""
 
 
 def _octaves(first: int, last: int, parts: int) -> list[int]:
-    """Numbers from first to last, so many to every doubling."""
+    """Numbers from first to last, `parts` per doubling."""
     found, low = [first], first
     while low < last:
         found += [low + low * part // parts for part in range(1, parts + 1)]
@@ -23,7 +23,7 @@ def _octaves(first: int, last: int, parts: int) -> list[int]:
 CONTEXTS: Sequence[float] = (0.0, 8.0, 16.0, 24.0, 32.0, 48.0, *map(float, _octaves(64, MOST_CONTEXT, 8)))
 """Mean tokens in the cache of generating sequences."""
 COARSE_CONTEXTS: Sequence[float] = (0.0, 32.0, *map(float, _octaves(64, MOST_CONTEXT, 2)))
-"""The same beside prompts."""
+"""The same in steps with prompts."""
 PASTS: Sequence[float] = (0.0, *map(float, _octaves(512, MOST_CONTEXT, 1)))
 """Tokens before those of a prompt's piece, on average."""
 BATCHES: Sequence[int] = (0, 1, 2, 4, 8, 16, 24, *range(32, 256, 16), *_octaves(256, 2**20, 8))

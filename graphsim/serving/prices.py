@@ -1,10 +1,10 @@
-"""What a deployment's steps cost, as tables over a compiled step that fill as a loop asks.
+"""Step times of a deployment, as tables over a compiled step that are filled on demand.
 
-A compiled step takes a quarter of a millisecond, for one step as for hundreds in one call; a place in a table a few
+A compiled step takes a quarter of a millisecond, for one step or hundreds in one call; a table look-up a few
 microseconds. Times are defined as linear between nodes, so that a loop can add up runs of steps exactly:
 
     decode   a table for each (size that the batch runs as, adapters), over the mean context; nodes that a line between
-             others meets within LEFT_OUT are left out, so that a run of steps goes on further
+             others meets within LEFT_OUT are left out, so that runs of steps are longer
     mixed    a table for each (batch, adapters, context) at fixed nodes, over all tokens of the step, on both sides of
              whole tiles, and over the prompts' past; linear in between
 
@@ -43,23 +43,27 @@ Line = tuple[Row, Row, Row]
 Table = list[list[Row]]
 """Seconds over two contexts, two pasts of prompts, and the tokens of a step."""
 Place = tuple[int, int, int, int, int, int]
-"""Of a table of mixed steps: span of tokens, batch, adapters, context, past, and which prompts: so many, USUAL or CUT.
+"""Key of a table of mixed steps: span of tokens, batch, adapters, context, past, and kind of prompts: a number, USUAL
+or CUT.
 
 At nodes: the batch's, whether adapters are more than FEW, and the context's.
 """
 USUAL, CUT = 0, -1
-"""Prompts of the mean length, as many as there are tokens for; a single one whose end is not in the step."""
+"""Kinds of prompts: as many of the mean length as fit the tokens; a single one whose end is not in the step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """What tables depend on besides the compiled step.
+    """Parameters of the tables in addition to the compiled step.
 
-    captured: sizes of generating batches that are graphs; pads: whether a batch runs as the next of them
-    mean_prompt: tokens of a prompt on average: where there are more in a step, they are taken to be several
-    adapters: different ones of a step at most; mean_rank: of the tokens that have one, 0 for the LoraConfig's;
-        adapter_share: of all tokens, those that have one
-    step_s: of each step beside what is compiled; sequence_s: of each sequence that gets a token
+    captured: sizes of generating batches that are graphs
+    pads: whether a batch runs as the next of them
+    mean_prompt: tokens of a prompt on average: if a step has more, they count as several prompts
+    adapters: different ones of a step at most
+    mean_rank: mean rank over tokens with an adapter; 0 for the LoraConfig's rank
+    adapter_share: share of tokens with an adapter
+    step_s: extra time per step
+    sequence_s: of each sequence that gets a token
     """
 
     captured: tuple[int, ...] = ()
@@ -75,7 +79,7 @@ class Sizes:
 class StepPrices:
     """Seconds of steps of one deployment: a `StepPrice`.
 
-    load_s: seconds of an adapter's way into a slot, by its number and whether it comes from disk
+    load_s: seconds to load an adapter into a slot, by its number and whether it comes from disk
     """
 
     def __init__(self, step: CompiledStep, sizes: Sizes, load_s: Callable[[int, bool], float]) -> None:
@@ -128,7 +132,7 @@ class StepPrices:
         return seconds + self._sizes.step_s + self._sizes.sequence_s * (batch + ending)
 
     def load(self, adapter: int, from_disk: bool) -> float:
-        """An adapter's way into a slot (`StepPrice.load`)."""
+        """Time to load an adapter into a slot (`StepPrice.load`)."""
         key = (adapter, from_disk)
         found = self._loads.get(key)
         if found is None:
@@ -188,7 +192,7 @@ class StepPrices:
         return found
 
     def _adapted(self, adapters: Any, tokens: Any) -> dict[str, Any]:
-        """What a step says of its adapters: how many there are among its tokens, and their ranks."""
+        """The adapter arguments of a step: distinct adapters among its tokens, and their ranks."""
         sizes = self._sizes
         if not sizes.adapters:
             return {}
@@ -196,7 +200,7 @@ class StepPrices:
         return found | ({"rank_rows": sizes.mean_rank * sizes.adapter_share * tokens} if sizes.mean_rank else {})
 
     def _kind(self, tokens: int, pairs: float, prompts: int, ends: int) -> int:
-        """Which prompts a step is taken to have: several by their number where it shows that they have a past."""
+        """The kind of prompts that a step is assumed to have: a number of prompts if they evidently have a past."""
         if not ends:
             return CUT
         if prompts == 1:
@@ -215,18 +219,18 @@ class StepPrices:
 
 
 ABOUT = 1.1
-"""Times the mean length: what a single prompt may have to be taken for a usual one."""
+"""Multiple of the mean length up to which a single prompt counts as a usual one."""
 ENDLESS = 1 << 60
 MOST_TABLES, MOST_NODES = 4096, 1024
 """Kept of each kind, some 3 and 40 kB each; beyond that, all are dropped and rebuilt as needed."""
 LEFT_OUT = 1e-4
 """Share of a decode step by which a line past a node may miss the time there."""
 LEAST_SHARE = 0.5
-"""Of the time at the usual pairs: what is left of it however short the prompts are."""
+"""Least share of the time at the usual pairs, however short the prompts are."""
 
 
 def _packed(values: Array) -> Row:
-    """Numbers in a quarter of the room that a list takes, read as fast."""
+    """Numbers in a quarter of a list's memory, with equally fast access."""
     return array("d", values.tobytes())
 
 

@@ -1,4 +1,4 @@
-"""From a deployment and an engine's settings to what its steps and its adapters' loads cost."""
+"""The times of steps and of adapter loads, from a deployment and an engine's settings."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def price_of(
 ) -> StepPrices:
     """The prices of a server with these settings.
 
-    ranks: of each adapter of the traffic, where they differ from the LoraConfig's; kernels that pad go on padding to
-        its max_lora_rank, others meet the mean
+    ranks: of each adapter of the traffic, where they differ from the LoraConfig's; kernels that pad still pad to its
+        max_lora_rank, others use the mean
     shares: how popular each adapter is, in any unit, by which ranks are weighted; all alike without it
     adapter_share: of the traffic's tokens, those that have an adapter; by default the LoraConfig's
     mean_prompt: tokens of a prompt on average, by which a step with many is taken to hold several
-    samples: whether tokens are sampled from a cut distribution, which takes the engine's `sampling_s` each
+    samples: whether tokens are sampled from a cut distribution, which takes the engine's `sampling_s` per token
     disk: whether files of adapters are in the page cache: `warm` or `cold`
     Raises ConfigError for a deployment that cannot be compiled, or ranks without adapters.
     """
@@ -68,7 +68,7 @@ def price_of(
 
 
 def _with_free_slots(engine: EngineProfile, used: float) -> EngineProfile:
-    """The engine where no more than this share of its slots is ever in use; the same ones make the same object."""
+    """The engine if at most this share of its slots is ever in use; equal arguments give the same object."""
     if not engine.host.mapping_slot_s:
         return engine
     host = replace(engine.host, mapping_slot_s=engine.host.mapping_slot_s * used)
@@ -79,7 +79,7 @@ _engines: Memo[EngineProfile] = Memo(most=8)
 
 
 def _mean_rank(ranks: Sequence[int], shares: Sequence[float]) -> float:
-    """Mean rank of the tokens' adapters where shares weight the ranks; 0 where the plain mean applies."""
+    """Mean rank of the tokens' adapters, weighted by shares; 0 if the plain mean applies."""
     if not ranks or not shares:
         return 0.0
     if len(shares) != len(ranks) or min(shares) < 0.0 or not sum(shares) > 0.0:
@@ -88,7 +88,7 @@ def _mean_rank(ranks: Sequence[int], shares: Sequence[float]) -> float:
 
 
 _tables: Memo[StepPrices] = Memo(most=8)
-"""Of the latest deployments: one run continues with what another has filled."""
+"""Tables of the latest deployments, shared between runs."""
 
 
 def _rounded(tokens: float) -> float:

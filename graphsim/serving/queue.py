@@ -1,4 +1,4 @@
-"""Requests that wait, in the order of a policy, of which one can also ask for the first of some adapters."""
+"""Waiting requests in the order of a policy, with access to the first of given adapters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from graphsim.serving.requests import Request
 
 Entry = tuple[Any, int, Request]
-"""What the policy goes by, the place among those alike, and the request."""
+"""The policy's key, the order among equal keys, and the request."""
 
 LONGEST_LPM_QUEUE = 128
 """Waiting requests up to which `lpm` looks for prefixes; beyond, it is first come, first served (SGLang)."""
@@ -23,7 +23,7 @@ _KEYS: dict[str, Callable[[Request], Any]] = {
 
 
 class Queue:
-    """A line per adapter; of requests alike to the policy, the earlier comes first.
+    """A queue per adapter; among requests with equal keys, the earlier comes first.
 
     size: requests in it; tokens: of their prompts and of answers that are to be computed again
     counts: requests of each adapter
@@ -35,7 +35,7 @@ class Queue:
         self.counts: Counter[int] = Counter()
         self._key = _KEYS.get(policy)
         self._lines: dict[int, list[Entry]] = {}
-        self._heads: list[tuple[Any, int, int]] = []  # of the lines, with the adapter; some are out of date
+        self._heads: list[tuple[Any, int, int]] = []  # heads of the queues, with the adapter; some are outdated
         self._last = self._front = 0
 
     def append(self, request: Request) -> None:
@@ -110,7 +110,7 @@ class Queue:
         return line[0]
 
     def remove(self, request: Request) -> None:
-        """One that `head` or `head_of` gave."""
+        """Remove a request that `head` or `head_of` returned."""
         line = self._lines[request.adapter]
         if line[0][2] is request:
             heapq.heappop(line)
@@ -124,7 +124,7 @@ class Queue:
         self.lose(request)
 
     def lose(self, request: Request) -> None:
-        """One that waits is `over`: it counts no more, and is passed over when its turn comes."""
+        """A waiting request is over: it no longer counts, and is skipped when its turn comes."""
         self.size -= 1
         self.counts[request.adapter] -= 1
         self.tokens -= request.inputs + request.generated

@@ -1,4 +1,4 @@
-"""Rows of numbers that a loop appends by the million, at eight bytes a number."""
+"""Rows of numbers that a loop appends by the million, at eight bytes per number."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Rows:
         self.extend(rows)
 
     def append(self, row: Sequence[float]) -> None:
-        """Add a row. Raises ValueError where it is not as long as the others."""
+        """Add a row. Raises ValueError if it is not as long as the others."""
         if len(row) != self._width:
             if self._width:
                 raise ValueError(f"a row of {len(row)} numbers among rows of {self._width}")
@@ -51,7 +51,7 @@ class Rows:
     __hash__ = None  # type: ignore[assignment]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        table = np.array(self._numbers, dtype=dtype)  # a copy: an array that others look into cannot grow
+        table = np.array(self._numbers, dtype=dtype)  # a copy: an array with exported views cannot grow
         return table.reshape(-1, self._width) if self._width else table.reshape(0, 0)
 
     def __repr__(self) -> str:
@@ -59,8 +59,8 @@ class Rows:
 
 
 def plain(column: Any) -> Any:
-    """A view of a column that gives and takes Python's own numbers, one at a time in a fifth of the time.
+    """A view of a column with plain Python numbers, five times faster for single items.
 
-    A column that grows, an `array`, does so itself.
+    A growing column, an `array`, needs none.
     """
     return column if isinstance(column, array) else column.data

@@ -1,4 +1,4 @@
-"""How one engine fills its steps, as numbers and words that a scheduler goes by."""
+"""The rules by which an engine's scheduler fills its steps."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ class AdapterRules:
     skips: whether a request whose adapter does not fit is skipped; otherwise all requests after it wait
     skip_s: seconds that this takes in each step, per skipped request
     loads: whether a load stalls the batch or overlaps with steps (the request waits, the others run)
-    eviction: which adapter leaves a slot or host memory; weights: of frequency, recency and size for `scored`,
+    eviction: which adapter leaves a slot or host memory
+    weights: of frequency, recency and size for `scored`,
         Chameleon's by default
     prefetch: number of adapters of waiting requests that are loaded into free slots before their turn
     preloaded: whether host memory is filled before the first request arrives, as with SGLang's --lora-paths
-    pinned: adapters that are never evicted; base_takes_place: whether base requests in a step count as one adapter
+    pinned: adapters that are never evicted
+    base_takes_place: whether base requests in a step count as one adapter
         (SGLang)
     drain_after_s: seconds of waiting after which an adapter counts as starving, so that requests of others are held
         back (SGLang's drainer)
@@ -55,22 +57,26 @@ class AdapterRules:
 class Rules:
     """A scheduler's rules, resolved for one deployment.
 
-    kv_blocks: blocks of the cache, of block_tokens tokens each; max_model_len: most tokens of a request, prompt and
+    kv_blocks: blocks of the cache, of block_tokens tokens each
+    max_model_len: most tokens of a request, prompt and
         answer
-    max_num_batched_tokens, max_num_seqs: most tokens and sequences of a step; long_prefill_token_threshold: most tokens
+    max_num_batched_tokens, max_num_seqs: most tokens and sequences of a step
+    long_prefill_token_threshold: most tokens
         of one prompt in a step, 0 for no limit
-    order: `mixed` (running requests first, prompts beside them) or `prefill_first` (a step with prompts has nothing
-        else)
+    order: `mixed` (running requests first, prompts in the same step) or `prefill_first` (a step with prompts has
+        nothing else)
     chunked: whether a prompt may be split to fit; chunks: most prompts that are split at a time
     admission, watermark, shortage, policy, prefix_cache: as in `graphsim.lora.scheduler.EngineScheduler`
     new_token_ratio, ratio_decay, least_ratio: share of remaining tokens that is reserved, its decrease per step, its
         minimum
-    prefill_interval: steps between two admissions (1: every step); async_scheduling: whether a step is planned while
+    prefill_interval: steps between two admissions (1: every step)
+    async_scheduling: whether a step is planned while
         the previous one runs
     receive_steps: decode steps between two looks for new requests
     wait_steps, wait_share: steps for which prompts wait until they fill this share of a step
     drafted: tokens that a draft proposes per sequence; None without speculation
-    tiers: tiers of the KV cache besides device memory, nearest first; tier_reads: whether a step waits until what it
+    tiers: tiers of the KV cache below device memory, nearest first
+    tier_reads: whether a step waits until what it
         needs of them has been loaded (`stall`), or computes meanwhile, layer by layer, and takes the longer of both
         times
     """

@@ -36,15 +36,21 @@ class StepRun:
 class RunLog:
     """The log of a run of one server.
 
-    sent_s: when each request left its client (nan: never); received_s: when the scheduler learnt of it; admitted_s:
-        when it first ran; first_token_s, finished_s: as the client sees them; nan where it did not get that far
-    status: index into STATUSES; preemptions, cached_tokens (at its first admission), load_stall_s: of each request;
-        loaded_tokens: tokens from tiers of the KV cache, at all its admissions
-    runs: rows of StepRun.COLUMNS; gaps: (seconds between two tokens of a sequence, number of such gaps)
-    loads: (start_s, seconds, adapter, from_disk as 0 or 1); switches: (start_s, seconds, adapter) of merged weights
+    sent_s: when each request left its client (nan: never)
+    received_s: when the scheduler received it
+    admitted_s: when it first ran
+    first_token_s, finished_s: times at the client; nan if it did not get that far
+    status: index into STATUSES
+    preemptions, cached_tokens, load_stall_s: of each request; cached tokens at its first admission
+    loaded_tokens: tokens loaded from tiers of the KV cache, at all its admissions
+    runs: rows of StepRun.COLUMNS
+    gaps: (seconds between two tokens of a sequence, number of such gaps)
+    loads: (start_s, seconds, adapter, from_disk as 0 or 1)
+    switches: (start_s, seconds, adapter) of merged weights
     tier_loads: (start_s, seconds, tier, tokens) of keys and values loaded from a tier, by its index in Rules.tiers
     evicted: (second, request) of each preemption, for timelines; may be left empty
-    end_s: end of the run; interrupted: whether its user stopped it
+    end_s: end of the run
+    interrupted: whether its user stopped it
     """
 
     sent_s: Floats

@@ -58,7 +58,8 @@ class Requests:
 class RunPair:
     """Figures of two runs as in `vllm bench serve`'s result file, and what the client was told.
 
-    request_rate: that was offered per second, inf for all at once or a closed loop; there, here: single requests of the
+    request_rate: that was offered per second, inf for all at once or a closed loop
+    there, here: single requests of the
     measured and of the simulated run, where they are known
     """
 

@@ -80,7 +80,7 @@ class Running:
         return tokens
 
     def delay(self, request: Request) -> None:
-        """One of these gets no token in the next step, which counts nevertheless."""
+        """One of these gets no token in the next step, which still counts."""
         self.takers[(request.joined + 1) % self.block_tokens] -= 1
         request.joined += 1
         request.end += 1
@@ -110,7 +110,7 @@ class Running:
         return found
 
     def blocks_of(self, steps: int) -> int:
-        """Blocks that the next so many steps take."""
+        """Blocks that the next `steps` steps take."""
         size = self.block_tokens
         start = self.steps % size
         end = start + steps % size
@@ -130,7 +130,7 @@ class Running:
         return min(found, most)
 
     def advance(self, steps: int) -> int:
-        """Each of them gets so many tokens; returns the blocks that this takes."""
+        """Each of them gets this number of tokens; returns the blocks that this takes."""
         blocks = self.blocks_of(steps) if steps > 1 else self.takers[self.steps % self.block_tokens]
         self.steps += steps
         self.total += len(self.requests) * steps
@@ -147,7 +147,7 @@ def seconds_of(steps: int, first: float, growth: float) -> float:
 
 
 def steps_to(seconds: float, first: float, growth: float) -> int:
-    """The fewest steps that take at least so many seconds; one at least."""
+    """The fewest steps that take at least this number of seconds; one at least."""
     if seconds <= first:
         return 1
     if seconds == inf:

@@ -23,7 +23,7 @@ LEAST_SPREAD = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saturation:
-    """load: share of what the server could take; limit: what would be full then; sequences: that many at once."""
+    """load: share of what the server could take; limit: what would be full then; sequences: their number at once."""
 
     load: float
     limit: str
@@ -31,7 +31,10 @@ class Saturation:
 
 
 def saturation_of(columns: dict[str, Floats], running: Floats, rules: Rules, span: tuple[float, float]) -> Saturation:
-    """Saturation of the steps that begin in a time span. running: sequences in the engine in each run of steps."""
+    """Saturation of the steps that begin in a time span.
+
+    running: sequences in the engine in each run of steps
+    """
     kept = (columns["start_s"] >= span[0]) & (columns["start_s"] < span[1]) & (columns["seconds"] > 0)
     rows = {name: values[kept] for name, values in columns.items()}
     running, seconds = running[kept], rows["seconds"]

@@ -62,10 +62,13 @@ Progress = Callable[[float, int], None]
 class Serving(Variations):
     """A server and its traffic.
 
-    deployment, limits: the engine, and its settings; traffic: the requests; most: use only the first of them
+    deployment, limits: the engine, and its settings
+    traffic: the requests
+    most: use only the first of them
     asked: how adapters are served, a strategy and its policy; None for dynamic, or merged where `lora.strategy` says so
     host: constants of the host, fitted to own runs, in place of the engine's (`graphsim.serving.adjusted.CONSTANTS`)
-    speculation: the draft whose tokens the model verifies; assumed: sentences on assumptions
+    speculation: the draft whose tokens the model verifies
+    assumed: sentences on assumptions
     fleet: number of replicas, and how requests are sent to them
     """
 
@@ -161,7 +164,7 @@ class Serving(Variations):
 
     @property
     def told(self) -> dict[str, Any]:
-        """What a `Service` is told besides its log."""
+        """The fields of a `Service` other than its log."""
         deployment, traffic = self.deployment, self.traffic
         source, limited = traffic.source, traffic.client.connections
         return {
@@ -180,7 +183,7 @@ class Serving(Variations):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What was asked, as plain values."""
+        """The settings, as plain values."""
         lora = self.deployment.lora
         found: dict[str, Any] = {
             "traffic": repr(self.traffic), "strategy": self.strategy if self.adapters else "base",
@@ -253,9 +256,7 @@ class Serving(Variations):
         """Requests per second that are offered. Raises ConfigError where all come at once."""
         rate = self.traffic.request_rate
         if rate is None or rate == inf:
-            raise ConfigError(
-                "a search for the highest rate needs requests that come one after another, not all at once"
-            )
+            raise ConfigError("a search for the highest rate needs requests that arrive over time, not all at once")
         return rate
 
     @property

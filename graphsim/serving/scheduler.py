@@ -40,7 +40,7 @@ class Scheduler:
         self._admission.computed_in(computes_s)
 
     def waits(self, steps: int) -> int:
-        """Steps, from the one after so many in all, for which no waiting request is admitted."""
+        """Steps, from the one after the given number in all, for which no waiting request is admitted."""
         rules, batch = self.rules, self.batch
         if not self._waits or not batch.alive:
             return 0

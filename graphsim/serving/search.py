@@ -15,14 +15,15 @@ MOST_STEPS_UP = 40
 STEPS_DOWN = (2.0, 4.0, 16.0)
 """By how much less is tried where the first value fails, before the least of all."""
 GUARD = 0.94
-"""Of the value found: where it is looked at once more, as noise near the end may let one trial hold by luck."""
+"""Of the value found: where it is examined once more, as noise near the end may let one trial hold by luck."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     """The outcome of a value.
 
-    holds: whether all limits are met; near: where the limit is expected, as far as this trial tells
+    holds: whether all limits are met
+    near: where the limit is expected, as far as this trial tells
     last: whether greater values change nothing
     """
 
@@ -35,8 +36,11 @@ class Trial:
 class Search:
     """The parameters of a search, and what was tried.
 
-    start: first value; least, most: bounds, both included; tolerance: relative accuracy of the value found
-    whole: whether only whole numbers are allowed; width: number of trials at a time
+    start: first value
+    least, most: bounds, both included
+    tolerance: relative accuracy of the value found
+    whole: whether only whole numbers are allowed
+    width: number of trials at a time
     """
 
     start: float

@@ -28,7 +28,7 @@ from graphsim.units import short
 
 DESCRIBED = ("parallelism", "lora", "precision", "cost", "engine")
 OPTIONS = ("limits", "replicas", "router", "view_age_s", "scaling", "strategy", "host")
-"""What a server is described by, and how it is run: arguments that `capacity` and others hand on."""
+"""What a server is described by, and how it is run: arguments that `capacity` and others pass on."""
 
 
 def serve(
@@ -68,9 +68,9 @@ def serve(
     prefill_replicas: number of separate workers that compute prompts; `replicas` then counts decode workers
     view_age_s: seconds between the router's readings of the replicas' metrics (llm-d 0.05, Prometheus often 15)
     scaling: how replicas are added and removed with the load (`graphsim.serving.fleet.scaling.Scaling`)
-    strategy: `dynamic` (factors beside the base's kernels); `merged` (one adapter at a time in the weights, with
-        switching, `merged:POLICY`); `mixed` (the most requested adapter merged, the others dynamic); `paged` (adapters
-        in blocks of the KV cache); by default dynamic, or merged where `lora.strategy` is `merge`
+    strategy: `dynamic` (factors in addition to the base's kernels); `merged` (one adapter at a time in the weights,
+        with switching, `merged:POLICY`); `mixed` (the most requested adapter merged, the others dynamic); `paged`
+        (adapters in blocks of the KV cache); by default dynamic, or merged where `lora.strategy` is `merge`
     host: host times in place of the engine's, as `graphsim serve --measured` fits them to measured runs
     prefill: deployment of the prefill workers, by default the same; prefill_limits: settings of their engine
     transfer: how keys and values travel (`gs.Transfer`), by default over the nearest link that connects all workers
@@ -151,4 +151,4 @@ def _refuse_beside_prefill(**given: Any) -> None:
     """Raise ConfigError for what workers that share prompts and generation do not take."""
     for name, value in given.items():
         if value:
-            raise ConfigError(f"serve: {name} is given beside prefill_replicas, which is not simulated; leave one out")
+            raise ConfigError(f"serve: {name} is not simulated together with prefill_replicas; leave one out")

@@ -34,14 +34,18 @@ class ServedRun:
     """A run of one server under one traffic; `Service` adds output to it.
 
     table, log, rules: the requests, what happened to them, and the scheduler's rules
-    model, hardware, engine: names, as in `Estimate`; settings: the other arguments, as plain values
-    adapter_names: names of the registered adapters, by their number in the table; classes: request classes, by group
+    model, hardware, engine: names, as in `Estimate`
+    settings: the other arguments, as plain values
+    adapter_names: names of the registered adapters, by their number in the table
+    classes: request classes, by group
         number
-    request_rate: requested rate in requests per second, inf for as fast as answers come; burstiness: shape of the gaps
+    request_rate: requested rate in requests per second, inf for as fast as answers come
+    burstiness: shape of the gaps
     concurrency: number of clients of a closed loop, else the client's maximum of connections, if any; open_loop:
         whether requests arrived by the clock; timeout_s: seconds after which clients give up
     notes: what was left out or assumed
-    again: repeats the run with all step times multiplied by a factor; step_factors: the factors between which steps are
+    again: repeats the run with all step times multiplied by a factor
+    step_factors: the factors between which steps are
         expected to lie, for a coverage; both None without residuals of steps
     """
 
@@ -215,17 +219,17 @@ class ServedRun:
         told = warnings_of(self.utilisation, self.rules, step_s, open_loop=self.open_loop)
         told = (*self._unanswered(), *told)
         if self.log.interrupted:
-            told = (f"interrupted after {self.log.end_s:.3g} simulated seconds; what came later is missing", *told)
+            told = (f"interrupted after {self.log.end_s:.3g} simulated seconds; later events are missing", *told)
         return told
 
     def _unanswered(self) -> Iterator[str]:
         """A sentence on requests that their client did not get an answer for; too long ones are in the notes."""
         ways = {
             TIMED_OUT: "took longer than the client waits (timeout_s)",
-            REFUSED: "found no connection of the client free",
+            REFUSED: "found no free connection of the client",
         }
         if not self.log.interrupted:
-            ways[UNFINISHED] = "had no answer yet when the client stopped (cutoff_s), and count nowhere"
+            ways[UNFINISHED] = "had no answer when the client stopped (cutoff_s), and are not counted"
         for status, what in ways.items():
             if count := int((self.log.status == STATUSES.index(status)).sum()):
                 yield f"{count:,} of {len(self.table):,} requests {what}"

@@ -25,7 +25,8 @@ class Service(ServedRun):
     def interval(self, name: str, coverage: float = COVERAGE) -> tuple[float, float]:
         """The range in which a figure of the summary is expected to be measured, given the uncertainty of step times.
 
-        name: a key of `summary()`; coverage: share of cases that should lie within the range
+        name: a key of `summary()`
+        coverage: share of cases that should lie within the range
         The run is repeated with all steps longer, and shorter, by the factors that `Estimate.interval` gives for a step
         of the base model, so queues change as well. Adapter kernels and the host have no residuals. Lengths and order
         of requests are taken as given. Raises ConfigError for an unknown name, and where there are no residuals of

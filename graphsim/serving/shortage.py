@@ -51,9 +51,9 @@ class GoingOn:
         return self.piece == inf and rules.shortage != "retract" and rules.policy != "priority"
 
     def from_the_last(self, step: Step, now: float) -> bool:
-        """As `one_by_one`, where those that generate come first: only who gives up its blocks is looked at.
+        """As `one_by_one`, where those that generate come first: only who gives up its blocks is examined.
 
-        Gives whether somebody was preempted.
+        Returns whether a request was preempted.
         """
         batch, cache, running = self.batch, self.batch.cache, self.batch.running
         taken, preempted = 0, False
@@ -81,8 +81,8 @@ class GoingOn:
     def one_by_one(self, step: Step, now: float) -> bool:
         """Continue running requests in the order of admission; where blocks are short, others are preempted.
 
-        Gives whether somebody was preempted; who finds no tokens left, or had to give up its blocks for itself, ends
-        the search, and `step.over` has those behind it.
+        Returns whether a request was preempted; who finds no tokens left, or had to give up its blocks for itself, ends
+        the search, and `step.over` has those after it.
         """
         batch, cache = self.batch, self.batch.cache
         order = sorted([*batch.running.requests, *batch.partials], key=lambda request: request.order)

@@ -25,7 +25,9 @@ USUAL_PROMPT, MOST_TOKENS = 512, 10**9
 class Answer:
     """How a request ended. number: as `submit` gave it; status: `finished`, or `too long` for what never can run.
 
-    sent_s: when it was submitted for; received_s: when the scheduler knew of it; admitted_s: when it first ran;
+    sent_s: when it was submitted for
+    received_s: when the scheduler knew of it
+    admitted_s: when it first ran;
     first_token_s, finished_s: as its client sees them; nan where it did not come to that
     """
 
@@ -85,7 +87,8 @@ class Simulator:
 
         model, hardware: as in `serve`, or a `Deployment` in place of them; served: further arguments of it (lora,
             limits, engine, strategy, host, …)
-        adapters: registered ones, and ranks of each; mean_prompt: tokens of a prompt on average, by which a step with
+        adapters: registered ones, and ranks of each
+        mean_prompt: tokens of a prompt on average, by which a step with
             many is taken to hold several
         Raises ConfigError as `serve` does.
         """
@@ -143,7 +146,9 @@ class Simulator:
     ) -> int:  # fmt: skip
         """Submit a request that its client sends at a given time; returns its number.
 
-        adapter: counted from 0, None for the base model; at: seconds, `now` by default; priority: lower first.
+        adapter: counted from 0, None for the base model
+        at: seconds, `now` by default
+        priority: lower first.
         Raises ConfigError for a request that is not allowed, or a time before `now`.
         """
         inputs = int(checked_number("submit: input_tokens", input_tokens, 1, MOST_TOKENS, one=True))
@@ -163,9 +168,9 @@ class Simulator:
         return number
 
     def step(self) -> list[Answer]:
-        """End the event under way, or the next one; returns the requests that ended with it.
+        """End the current event, or the next one; returns the requests that ended with it.
 
-        Raises ConfigError where nothing is left to do: see `next_time`.
+        Raises ConfigError if nothing is left to do: see `next_time`.
         """
         found = [self._answer(ended.row) for ended in self._driven.step()]
         self._log.evicted.clear()

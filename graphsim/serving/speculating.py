@@ -10,7 +10,7 @@ from graphsim.speculation.drafted import Drafted
 
 
 class Speculating(Running):
-    """As `Running`, where a step may give a sequence several tokens, so that each is looked at in every step.
+    """As `Running`, where a step may give a sequence several tokens, so that each is examined in every step.
 
     Ahead of a step, a sequence has blocks for the keys and values of its newest token and of all drafted ones
     (vLLM's lookahead slots, `v1/core/kv_cache_manager.py`, allocate_slots), except those after the last token of its
@@ -70,7 +70,7 @@ class Speculating(Running):
         return tokens
 
     def delay(self, request: Request) -> None:
-        """One of these gets no token in the next step, which counts nevertheless."""
+        """One of these gets no token in the next step, which still counts."""
         self._over.add(request)
         self._blocks_next -= self._needs.get(request, 0)
         request.end += 1

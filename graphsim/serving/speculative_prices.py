@@ -1,8 +1,8 @@
 """What steps cost whose tokens are drafted and verified: a `StepPrice` over the one of the model alone.
 
 A verified step takes what a decode step takes, and more by what the k + 1 rows of each sequence add to it, and
-by all passes of the draft. These are priced over nodes of sequences and contexts, and linear between them. Beside
-prompts, verified rows run through the kernels of prompts as further new tokens, as in vLLM's mixed batches.
+by all passes of the draft. These are priced over nodes of sequences and contexts, and linear between them. In steps
+with prompts, verified rows run through the kernels of prompts as further new tokens, as in vLLM's mixed batches.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ AT_ONCE = 16
 class SpeculativePrices:
     """Seconds of steps that verify drafted tokens.
 
-    plain: of the model without speculation; draft: of the draft's steps with prompts, None where it has none
-    times: of drafting and verifying; tokens: drafted for each sequence
+    plain: of the model without speculation
+    draft: of the draft's steps with prompts, None where it has none
+    times: of drafting and verifying
+    tokens: drafted for each sequence
     captured: tokens of the steps that are captured graphs, of which a step runs as the next one; () for none
     """
 

@@ -18,9 +18,10 @@ class StepPrice(Protocol):
     def mixed(
         self, prompt_tokens: int, pairs: float, prompts: int, ending: int, batch: int, context: int, adapters: int
     ) -> float:
-        """A step with new tokens of prompts beside `batch` sequences that generate.
+        """A step with new tokens of prompts and `batch` sequences that generate.
 
-        pairs: causal query-key pairs of the new tokens, past + (new + 1) / 2 for each of them, summed; ending: prompts
+        pairs: causal query-key pairs of the new tokens, past + (new + 1) / 2 for each of them, summed
+        ending: prompts
         whose last token is among them
         """
 

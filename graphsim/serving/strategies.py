@@ -20,8 +20,9 @@ MERGED_POLICIES: dict[str, Callable[[WeightTimes], Weights]] = {
 """Whose turn it is to be merged; `credits` runs unmerged where no adapter dominates."""
 
 STRATEGIES = ("dynamic", "merged", "mixed", "unified")
-"""`dynamic` computes adapters beside the weights, from slots; `merged` keeps one at a time in the weights; `mixed`
-keeps the hottest there and computes the others beside it; `unified` is dynamic with adapters in blocks of the KV cache.
+"""`dynamic` computes adapters in addition to the weights, from slots; `merged` keeps one at a time in the weights;
+`mixed` keeps the hottest there and computes the others in addition to it; `unified` is dynamic with adapters in blocks
+of the KV cache.
 """
 
 DEFAULT_POLICY = "time_slice"
@@ -36,14 +37,16 @@ def strategy_names(text: str) -> tuple[str, str]:
     """
     strategy, colon, policy = str(text).lower().partition(":")
     if strategy not in STRATEGIES:
-        raise ConfigError(f"strategy is '{text}'; {choices_text(strategy, STRATEGIES)}")
+        raise ConfigError(f"strategy = '{text}' is not known; {choices_text(strategy, STRATEGIES)}")
     if strategy != "merged":
         if colon:
             raise ConfigError(f"strategy '{strategy}' has no policy, but '{policy}' was given; only 'merged' has")
         return strategy, ""
     policy = policy if colon else DEFAULT_POLICY
     if policy not in MERGED_POLICIES:
-        raise ConfigError(f"the policy of strategy 'merged' is '{policy}'; {choices_text(policy, MERGED_POLICIES)}")
+        raise ConfigError(
+            f"policy = '{policy}' is not known for strategy 'merged'; {choices_text(policy, MERGED_POLICIES)}"
+        )
     return strategy, policy
 
 

@@ -54,7 +54,7 @@ def latency_figures(
 def peaks(table: RequestTable, log: RunLog, done: Any) -> dict[str, Any]:
     """Most tokens of one second, and most requests that were in flight at any moment of one second.
 
-    Seconds count from the first request sent that was answered; a request's tokens behind its first one are taken as
+    Seconds count from the first request sent that was answered; a request's tokens after its first one are taken as
     evenly spread up to its last.
     """
     if not done.any():
@@ -62,7 +62,7 @@ def peaks(table: RequestTable, log: RunLog, done: Any) -> dict[str, Any]:
     zero = float(log.sent_s[done].min())
     sent, first, finished = (times[done] - zero for times in (log.sent_s, log.first_token_s, log.finished_s))
     outputs = table.output_tokens[done].astype(float)
-    # tokens come at a steady pace between events, so only seconds in or behind one can be the fullest
+    # tokens come at a steady pace between events, so only a second that contains or follows an event can be the fullest
     events = np.floor(np.concatenate([first, finished]))
     edges = np.unique(np.concatenate([events, events + 1.0, events + 2.0]))
     tokens = np.diff(tokens_until(edges, first, finished, outputs))[np.diff(edges) == 1.0]

@@ -28,7 +28,8 @@ def tiers_of(
 ) -> tuple[Tier, ...]:
     """The tiers of a server, nearest first; none where none is asked for.
 
-    space: of its memory; blocks, block_tokens: of its cache on the device
+    space: of its memory
+    blocks, block_tokens: of its cache on the device
     Raises ConfigError where there is nothing to keep in one, or the speed of the host's link is not stated.
     """
     hosts, disk = _host_bytes(deployment, space, settings, blocks * block_tokens), float(settings.get("kv_disk", 0.0))

@@ -23,7 +23,8 @@ def unified_rules(
     What its slots would reserve goes to the cache, and a step may have all adapters that have room there; an adapter
     takes as many blocks as its own rank has bytes. A cache of a size that was given (`kv_blocks`, `kv_tokens`) is the
     pool as it is.
-    adapters: registered ones; limits, ranks: as in `rules_of`. Raises ConfigError as it does, and for a cache that does
+    adapters: registered ones
+    limits, ranks: as in `rules_of`. Raises ConfigError as it does, and for a cache that does
     not grow with the context.
     """
     limits = limits or EngineLimits()

@@ -23,20 +23,24 @@ FULL = {
 CHANCE = 1.5
 """Standard deviations of a difference that is taken to be none of chance."""
 GROWS = 2.0
-"""How many times more requests there are late in a run than early where a server falls behind."""
+"""Ratio of the requests late in a run to those early in it from which a server counts as falling behind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Utilisation:
     """Shares of time and of limits, as means over the time in which requests arrived (without the drain after it).
 
-    load: relative to the rate at which the server would be full, see `saturation`; limit: what would be full then
+    load: relative to the rate at which the server would be full, see `saturation`
+    limit: what would be full then
     busy: share of the time with a step under way; a server that batches is far from its limit even at 1
-    kv, kv_peak: share of the KV cache's blocks in use; running, running_peak: sequences of a step over max_num_seqs
-    tokens: tokens of a step over max_num_batched_tokens; waiting: share of the time with requests in the queue
+    kv, kv_peak: share of the KV cache's blocks in use
+    running, running_peak: sequences of a step over max_num_seqs
+    tokens: tokens of a step over max_num_batched_tokens
+    waiting: share of the time with requests in the queue
     slots: share of the time in which one step used all adapter slots while requests waited
     early_queue, late_queue: requests without a step so far, in the second and the last quarter of that time
-    early_open, late_open: requests under way, including these, in the same quarters; rate: requests per second
+    early_open, late_open: requests under way, including these, in the same quarters
+    rate: requests per second
     seconds: duration in which requests arrived
     """
 
@@ -63,7 +67,10 @@ class Utilisation:
 
 
 def utilisation_of(log: RunLog, ends_s: Floats, rules: Rules, over: OverTime) -> Utilisation:
-    """What a log says of it. ends_s: when each request ended, whichever way."""
+    """What a log says of it.
+
+    ends_s: when each request ended, whichever way
+    """
     columns = over.columns
     sent = log.sent_s[np.isfinite(log.sent_s)]
     end = float(sent.max()) if len(sent) > 1 and sent.max() > sent.min() else log.end_s
@@ -119,7 +126,8 @@ def _at_once(since: Floats, until: Floats, start_s: float, end_s: float) -> floa
 def warnings_of(found: Utilisation, rules: Rules, step_s: float, *, open_loop: bool) -> tuple[str, ...]:
     """Sentences on what a reader of percentiles must beware of.
 
-    step_s: mean of the run's steps; open_loop: whether requests came by the clock, not upon answers
+    step_s: mean of the run's steps
+    open_loop: whether requests arrived by the clock rather than after answers
     """
     told = []
     if open_loop and _grows(found.early_queue, found.late_queue, found, step_s):

@@ -44,7 +44,7 @@ class Variations:
         return found
 
     def faster(self, factor: float) -> Self:
-        """The same requests so many times faster."""
+        """The same requests, faster by a factor."""
         return self._but("rules", "price", traffic=self.traffic.scaled(factor))
 
     def with_concurrency(self, clients: int) -> Self:
@@ -59,7 +59,7 @@ class Variations:
         return self._but(*kept, traffic=self.traffic.with_adapters(count)).checked()
 
     def first(self, requests: int) -> Self:
-        """The first so many requests only."""
+        """Only the first requests, up to this number."""
         return self._but("rules", "price", most=requests)
 
     def with_strategy(self, asked: str) -> Self:

@@ -59,7 +59,7 @@ class WeightTimes:
             copies the untouched weights back, which takes memory for a copy of them. Raises ConfigError for others.
         """
         if way not in WAYS:
-            raise ConfigError(f"weights are changed by '{way}'; {choices_text(way, WAYS)}")
+            raise ConfigError(f"way of changing weights = '{way}' is not known; {choices_text(way, WAYS)}")
         merge_s, unmerge_s = float(lifecycle.merge_s), float(lifecycle.unmerge_s)
         if way == "restore":
             restore_s = float(lifecycle.restore_s)
@@ -82,7 +82,9 @@ class WeightTimes:
 class Demand:
     """The requests that a loop shows to a strategy, by adapter, BASE for those without.
 
-    waiting: in the queue; waiting_since: when the first of these was received; running: in the batch, including prompts
+    waiting: in the queue
+    waiting_since: when the first of these was received
+    running: in the batch, including prompts
         in chunks; places: most sequences that run at once; steps: number of steps so far
     """
 
@@ -131,7 +133,7 @@ class Weights:
         return True
 
     def beside(self, used: Collection[int]) -> int:
-        """How many adapters a step of these computes beside its weights."""
+        """Number of adapters that a step of these computes in addition to the weights."""
         return sum(1 for adapter in used if adapter != BASE)
 
     def next_s(self, now: float) -> float:
@@ -156,7 +158,7 @@ class Weights:
 
 
 class MergedPrice:
-    """Steps of an engine that runs the plain model's where no adapter is computed beside the weights.
+    """Steps of an engine that runs the plain model's steps if no adapter is computed in addition to the weights.
 
     A step cannot be asked for more adapters than it has tokens; a token that needs two is priced as one of one.
     """

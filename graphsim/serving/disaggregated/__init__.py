@@ -1,1 +1,1 @@
-"""Prefill on some workers, decode on others: the hand-off of keys and values, and both pools on one clock."""
+"""Prefill on some workers, decode on others: the transfer of keys and values, and both pools on one clock."""

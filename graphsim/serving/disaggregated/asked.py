@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def is_apart(prefill: Any, prefill_replicas: Any, **others: Any) -> bool:
-    """Whether prompts have workers of their own.
+    """Whether prompts have separate workers.
 
-    others: arguments that only mean something then. Raises ConfigError for arguments that do not go together.
+    others: arguments that are meaningful only then. Raises ConfigError for arguments that do not go together.
     """
     count = checked_number("serve: prefill_replicas", prefill_replicas, 0, one=True)
     if prefill is not None and not isinstance(prefill, Deployment):
@@ -39,7 +39,7 @@ def apart_from(
 ) -> DisaggregatedServing:  # fmt: skip
     """The server whose decode workers are given. prefill: a prefill worker, the same as a decode worker by default.
 
-    Raises ConfigError for arguments that are not what they should be, or pools that cannot work together.
+    Raises ConfigError for invalid arguments, or pools that cannot work together.
     """
     from graphsim.serving.disaggregated.scenario import DisaggregatedServing
 
@@ -53,8 +53,8 @@ def apart_from(
         raise ConfigError("serve: prefill has no hardware; expected gs.Deployment(model, hardware)")
     if np.any(np.asarray(ahead.parallelism.dp) > 1):
         raise ConfigError(
-            f"serve: prefill: parallelism.dp = {short(ahead.parallelism.dp)} is not simulated; say it with "
-            "prefill_replicas"
+            f"serve: prefill: parallelism.dp = {short(ahead.parallelism.dp)} is not simulated; give "
+            "prefill_replicas instead"
         )
     return DisaggregatedServing(
         deployment=decode.deployment, traffic=decode.traffic, limits=decode.limits, asked=decode.asked,

@@ -1,4 +1,4 @@
-"""A worker that generates, from keys and values that others have computed."""
+"""A decode worker, which generates from keys and values that others have computed."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ Tell = Callable[[int, float, bool], None]
 
 
 class DecodeWorker:
-    """An engine whose requests come with their prompts computed.
+    """An engine whose requests arrive with computed prompts.
 
-    requests: that were sent here and are not finished, as counted by the sender
-    starts: told of each request that has blocks, so that its transfer may begin; tell: of each that ended
+    requests: number of unfinished requests sent here, as counted by the sender
+    starts: called for each request that has blocks, so that its transfer may begin. tell: called for each request that
+        ended
     """
 
     def __init__(
@@ -51,21 +52,21 @@ class DecodeWorker:
 
     @property
     def next_time(self) -> float:
-        """When the event under way ends, which begins with this question at the latest."""
+        """When the current event ends; the call starts it if it has not begun."""
         return self.engine.begin() if self.engine.under_way == NOTHING else self.engine.until
 
     def ends_by(self, at_s: float) -> bool:
-        """Whether an event is under way that ends by then."""
+        """Whether the current event ends by then."""
         return self.engine.under_way != NOTHING and self.engine.until <= at_s
 
     def step(self) -> None:
-        """End the event under way; what it freed goes to those who wait."""
+        """End the current event; freed resources go to waiting requests."""
         self.engine.finish()
         self.endings.open_door(self.engine.now)
 
 
 class _Inbox(Inbox):
-    """Requests come twice: to ask for blocks, and with what they asked them for. wakes_s: when to check without new
+    """Requests arrive twice: to request blocks, and with their keys and values. wakes_s: when to check without new
     requests.
     """
 
@@ -90,7 +91,7 @@ class _Inbox(Inbox):
 
 
 class _Endings(Endings):
-    """New requests go to the door, which is opened at once."""
+    """New requests go to the admission queue, which is processed at once."""
 
     engine: Engine
 
@@ -137,7 +138,7 @@ class _Endings(Endings):
 
 
 class _GoingOn(GoingOn):
-    """Several that came may have their last tokens to compute at a time, while an engine has one prompt in pieces."""
+    """Several requests may compute their last prompt tokens at a time, while an engine has one split prompt."""
 
     @property
     def takes_from_the_last(self) -> bool:
@@ -145,7 +146,7 @@ class _GoingOn(GoingOn):
 
 
 class _Scheduler(Scheduler):
-    """A step with somebody whose adapter has to be loaded waits for it."""
+    """A step with a request whose adapter has to be loaded waits for it."""
 
     door: Door
 
@@ -165,10 +166,10 @@ class _Scheduler(Scheduler):
 
 
 class _Engine(Engine):
-    """The last token of a prompt whose other keys and values are here is a row of the batch like any other.
+    """The last token of a prompt whose other keys and values have arrived is a row of the batch like any other.
 
-    Where blocks that wait for keys and values leave too few for the only one that runs, it is preempted, and the others
-    in the queue are looked at again.
+    If blocks reserved for pending transfers leave too few for the only running request, it is preempted, and the queue
+    is examined again.
     """
 
     _evicted = 0

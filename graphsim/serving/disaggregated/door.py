@@ -1,4 +1,4 @@
-"""The way into a decode worker: blocks for a prompt before its keys and values, then a place in the batch."""
+"""Admission to a decode worker: blocks for a prompt before its keys and values arrive, then a place in the batch."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from graphsim.serving.disaggregated.hand_off import HandOff
 from graphsim.serving.disaggregated.handed import ASKS, JOINED, LOADS, READY, Handed
 
 Starts = Callable[[Handed, float, int], float]
-"""Told of a request that has blocks: when, and how many tokens of its prompt the worker's own cache has.
+"""Called for a request that has blocks, with the time and the tokens of its prompt in the worker's own cache.
 
-Gives when its keys and values are here, as far as that is known by then, else inf.
+Returns when its keys and values arrive, if known, else inf.
 """
 
 
 class Door:
-    """Requests that were handed over and do not run yet. Opened between two events of the worker's engine.
+    """Requests that were handed over and do not run yet, processed between two events of the worker's engine. Blocks
+    are allocated in order of request, and the first that finds none ends the search, as in vLLM's scheduler and
+    SGLang's DecodePreallocQueue. Places count as well: keys and values arrive only for requests that can run then.
 
-    Blocks are given in the order of asking, and who finds none ends the search, as vLLM's scheduler and SGLang's
-    DecodePreallocQueue do. Places are counted with them: keys and values arrive only for requests that can run then.
-
-    stall_s: seconds that the next step waits for adapters of those who joined
-    wakes_s: when to open again even if no request arrives or leaves, as an adapter will be loaded
+    stall_s: seconds that the next step waits for adapters of requests that joined
+    wakes_s: time of the next check even if no request arrives or leaves, as an adapter will be loaded
     """
 
     def __init__(self, batch: Batch, gate: AdapterGate, hand_off: HandOff, starts: Starts) -> None:
@@ -40,7 +39,7 @@ class Door:
         return len(self.asking) + self.loading + len(self.ready)
 
     def put(self, request: Handed) -> None:
-        """Queue a request that asks for blocks, or whose keys and values have arrived."""
+        """Queue a request that needs blocks, or whose keys and values have arrived."""
         if request.state == LOADS:
             self.loading -= 1
             if request.over:
@@ -52,7 +51,9 @@ class Door:
             self.asking.append(request)
 
     def open(self, now: float) -> list[Handed]:
-        """Blocks for those who ask, as far as they go; returns those whose keys and values are here and who run now."""
+        """Allocate blocks for waiting requests as far as possible; returns the requests whose keys and values have
+        arrived and that now run.
+        """
         while self.asking:
             request = self.asking[0]
             if request.over:
@@ -64,7 +65,7 @@ class Door:
         return self._join(now) if self.ready else []
 
     def _reserve(self, request: Handed, now: float) -> bool:
-        """Blocks for a whole prompt, where there are so many."""
+        """Allocate blocks for a whole prompt, if there are enough."""
         batch, rules = self.batch, self.batch.rules
         if batch.alive + self.loading + len(self.ready) >= rules.max_num_seqs:
             return False
@@ -88,7 +89,7 @@ class Door:
         return True
 
     def _fits(self, request: Handed, missing: int, found: int, free: int) -> bool:
-        """Whether there is room for a prompt, beside what those who are here may still take."""
+        """Whether there is room for a prompt in addition to the blocks that present requests may still take."""
         batch, rules, size = self.batch, self.batch.rules, self.batch.rules.block_tokens
         here = batch.alive + self.loading + len(self.ready)
         if rules.admission == "no_evict":
@@ -120,7 +121,7 @@ class Door:
         return joined
 
     def give_up(self, request: Handed) -> None:
-        """A client's request that does not run yet is over."""
+        """A request that does not run yet was given up."""
         request.over = True
         if request.state == READY:
             self.ready.remove(request)
@@ -129,6 +130,6 @@ class Door:
             self.asking.remove(request)
 
     def _give_back(self, request: Handed) -> None:
-        """Blocks of a request that is no longer waited for."""
+        """Release the blocks of a request that was given up."""
         self.batch.unpromise(request)
         self.batch.cache.drop(request, 0, returns=False, keeps=False)

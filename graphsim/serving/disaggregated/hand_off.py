@@ -1,6 +1,6 @@
-"""How engines hand a prompt from the worker that computed it to the worker that generates.
+"""How engines hand a prompt over from the prefill worker to the decode worker.
 
-What differs between engines is who takes memory when, what is sent when, and where the first token comes from:
+Engines differ in when each side allocates memory, what is sent when, and where the first token comes from:
 
     vllm    NIXL connector: the router sends the prompt to a prefill worker with max_tokens=1 and then to a decode
             worker, which takes blocks for the whole prompt and pulls (WAITING_FOR_REMOTE_KVS); it computes the last
@@ -13,7 +13,7 @@ What differs between engines is who takes memory when, what is sent when, and wh
     trtllm  a context server computes, a generation server takes blocks and asks for them; the first token comes with
             the answer of the context server (TensorRT-LLM, features/disagg-serving.html)
 
-Under all of them the client's stream comes from the decode worker, so that TTFT has the transfer in it.
+Under all of them the client's stream comes from the decode worker, so that TTFT includes the transfer.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from graphsim.errors import ConfigError, choices_text
 from graphsim.units import short
 
 OVERLAPS = ("none", "chunks", "layers")
-"""When keys and values leave: after the whole prompt, after each chunk of it, or after each layer of each chunk."""
+"""When keys and values are sent: after the whole prompt, after each chunk of it, or after each layer of each chunk."""
 
 DESCRIPTORS = ("blocks", "layers", "one")
-"""What a transfer library is given one by one: each block of each layer, each layer, or one packed buffer."""
+"""The unit of a transfer descriptor: each block of each layer, each layer, or one packed buffer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +39,11 @@ class HandOff:
     repeats_last: whether the decode worker computes the prompt's last token again and yields the first token; otherwise
         the prefill worker's first token comes with the transfer
     reserved_tokens: tokens that a decode worker keeps free per admitted request, in addition to its prompt
-    overlap: a name of OVERLAPS; descriptors: one of DESCRIPTORS
+    overlap: a name of OVERLAPS
+    descriptors: one of DESCRIPTORS
     dispatch_s: seconds from the end of a prompt to the start of its transfer and after it, for routing and
         notification, excluding waits for steps
-    router_waits: whether the router passes on nothing before it has the prefill worker's answer too, which is sent
+    router_waits: whether the router waits for the prefill worker's answer before it forwards anything, which is sent
         between two steps
     """
 

@@ -7,12 +7,17 @@ from dataclasses import dataclass, field
 from graphsim.serving.requests import Request
 
 ASKS, LOADS, READY, JOINED = range(4)
-"""It waits for blocks; has them while its keys and values are under way; has these; runs, or ran and was preempted."""
+"""Waiting for blocks; has blocks while its keys and values are transferred; transfer complete; running, or
+preempted.
+"""
 
 
 @dataclass(slots=True, eq=False)
 class Handed(Request):
-    """Where it stands on its way. awaited: whether the worker knows how long its client waits."""
+    """The state of a handed-over request.
+
+    awaited: whether the worker knows how long its client waits
+    """
 
     state: int = field(default=ASKS, init=False)
     awaited: bool = field(default=False, init=False)

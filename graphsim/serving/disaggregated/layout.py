@@ -1,4 +1,4 @@
-"""How a prompt's keys and values lie on the devices of one worker, and what goes over each link to another layout.
+"""The layout of a prompt's keys and values on the devices of one worker, and the traffic per link to another layout.
 
 Heads are sharded over tensor-parallel ranks; where there are more ranks than heads of keys and values, ranks hold
 copies, and latent attention keeps its one latent vector on every rank. Context-parallel ranks have a part of the tokens
@@ -30,7 +30,8 @@ from graphsim.ops import KvCache, MlaAttention
 class CacheLayout:
     """The cache layout of one worker.
 
-    stages: what each pipeline stage's devices keep of a request; ranks: number of devices of one stage
+    stages: what each pipeline stage's devices keep of a request
+    ranks: number of devices of one stage
     buffers: number of buffers of keys and of values on the device with the most, which are sent one by one: two per
         layer, or one where a layer keeps a latent vector (vLLM, NIXL regions of pull request 17990)
     """
@@ -70,20 +71,20 @@ def _buffers(stage: nx.DiGraph) -> int:
 
 
 def link_bytes(sender: CacheLayout, receiver: CacheLayout, tokens: float) -> float:
-    """What the busiest link carries of a prompt of this many tokens."""
+    """Bytes on the busiest link for a prompt of this many tokens."""
     return max(receiver.fullest(tokens), receiver.bytes(tokens) / sender.devices)
 
 
 def check_alike(prefill: Deployment, decode: Deployment) -> None:
-    """Raise ConfigError where one side's keys and values mean nothing to the other."""
+    """Raise ConfigError if one side cannot use the other's keys and values."""
     if prefill.model.name != decode.model.name:
         raise ConfigError(
             f"prefill: model = {prefill.model.name!r} is not the decode workers' {decode.model.name!r}; keys and "
-            "values of one model mean nothing to another"
+            "values of one model are of no use to another"
         )
     ours, theirs = prefill.precision.kv.name, decode.precision.kv.name
     if ours != theirs:
         raise ConfigError(
-            f"prefill: precision keeps the cache in {ours}, the decode workers in {theirs}; transferred as it is, it "
-            f"must have one format on both sides: add kv={theirs}"
+            f"prefill: precision keeps the cache in {ours}, the decode workers in {theirs}; both sides must "
+            f"use one format, since the cache is transferred unchanged; add kv={theirs}"
         )

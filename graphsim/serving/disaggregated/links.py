@@ -1,4 +1,6 @@
-"""Transfers over the links of workers: one at a time out of each prefill worker, and one at a time into each other."""
+"""Transfers over the links of workers: one at a time out of each prefill worker, and one at a time into each decode
+worker.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,10 @@ class Sent:
 
 @dataclass(slots=True)
 class Links:
-    """When each link becomes free. sent: all transfers so far."""
+    """When each link becomes free.
+
+    sent: all transfers so far
+    """
 
     way: Way
     senders: list[float]
@@ -31,10 +36,11 @@ class Links:
     sent: list[Sent] = field(default_factory=list)
 
     def send(self, row: int, sender: int, receiver: int, tokens: int, ready_s: float, computed_s: float) -> float:
-        """When the last byte of a prompt of this many tokens is there.
+        """When the last byte of a prompt of this many tokens arrives.
 
-        ready_s: when all of it could go; computed_s: seconds for which it was computed before that, in which parts of
-        it went already
+        ready_s: when all of it is ready
+        computed_s: seconds of computation before that, during which parts were
+            already sent
         """
         if not tokens:
             return ready_s

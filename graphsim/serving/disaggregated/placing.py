@@ -1,4 +1,4 @@
-"""Which worker of a pool a request goes to."""
+"""Which worker of a pool receives a request."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from graphsim.units import short
 W = TypeVar("W")
 
 PLACINGS = ("least-loaded", "round-robin", "random")
-"""To whom requests go: fewest prompt tokens to compute, or fewest requests to generate for; in turn; by chance."""
+"""Placement policies: fewest prompt tokens to compute, or fewest requests to generate for; round-robin; random."""
 
 
 def check_placing(name: str) -> None:
-    """Raise ConfigError for a name that is none of PLACINGS."""
+    """Raise ConfigError for a name that is not in PLACINGS."""
     if name not in PLACINGS:
         raise ConfigError(
             f"router = {short(name)} is not known with prefill workers; {choices_text(str(name), PLACINGS)}"
@@ -26,7 +26,7 @@ def check_placing(name: str) -> None:
 
 
 class Placing:
-    """A router between both pools, which sees their loads as they are."""
+    """A router between both pools, which sees their current loads."""
 
     def __init__(self, name: str, prefill: Sequence[PrefillWorker], decode: Sequence[DecodeWorker]) -> None:
         """Raises ConfigError as check_placing does."""

@@ -24,13 +24,14 @@ STAGES = {
     "prefill_queue_s": "queue", "prefill_s": "prefill", "blocks_s": "wait for blocks", "transfer_s": "transfer",
     "decode_s": "decode worker",
 }  # fmt: skip
-"""Parts of a request's way from its client to its first token, and what reports call them."""
+"""Stages of a request from its client to its first token, and their names in reports."""
 
 
 def stage_seconds(logs: PoolLogs) -> dict[str, Floats]:
     """Seconds of each request in each of STAGES; they sum to its TTFT.
 
-    Where the decode worker has blocks before the prompt, waiting for them comes first and is no part of the queue.
+    If the decode worker allocates blocks before the prompt, waiting for them comes first and does not count as
+    queueing.
     """
     whole, prompts = logs.whole, logs.prefill[0]
     reserved, computed = logs.reserved_s, logs.prefilled_s
@@ -70,7 +71,7 @@ def pool_frame(logs: PoolLogs, prefill: Rules, decode: Rules, duration_s: float,
 
 
 def _use(log: RunLog, rules: Rules, duration_s: float) -> dict[str, float]:
-    """How much of its time, its cache and its batch a worker used."""
+    """Utilisation of a worker's time, cache and batch."""
     columns = columns_of(log.runs)
     seconds, blocks = columns["seconds"], columns["kv_blocks"] / max(rules.kv_blocks, 1)
     busy = float(seconds.sum())

@@ -1,4 +1,4 @@
-"""A worker that computes prompts, and keeps their keys and values until another one has them."""
+"""A prefill worker, which computes prompts and keeps their keys and values until they are transferred."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class PrefillWorker:
         self._requests: dict[int, Request] = {}
 
     def put(self, request: Request, at_s: float) -> None:
-        """A request whose prompt is to be computed, and which comes then; not used for anything else any more."""
+        """Queue a request that arrives then, whose prompt is to be computed; the caller must not reuse it."""
         request.outputs = 1
         self._requests[request.row] = request
         self.driven.put(request, at_s, request.row)
 
     def warm(self, requests: Iterable[Request]) -> None:
-        """Prompts of earlier runs are in the prefix cache, the last ones of them as far as they have room."""
+        """Fill the prefix cache with prompts of earlier runs, the latest ones as far as they fit."""
         cache = self.driven.engine.batch.cache
         for request in requests:
             blocks = request.inputs // self.driven.rules.block_tokens
@@ -46,15 +46,15 @@ class PrefillWorker:
 
     @property
     def next_time(self) -> float:
-        """When the event under way ends, which begins with this question at the latest."""
+        """When the current event ends; the call starts it if it has not begun."""
         return self.driven.next_time
 
     def ends_by(self, at_s: float) -> bool:
-        """Whether an event is under way that ends by then."""
+        """Whether the current event ends by then."""
         return self.driven.engine.under_way != NOTHING and self.driven.engine.until <= at_s
 
     def step(self) -> None:
-        """End the event under way."""
+        """End the current event."""
         self.driven.step()
 
     @property
@@ -63,12 +63,12 @@ class PrefillWorker:
         return sum(request.inputs for request in self._requests.values())
 
     def boundary_s(self, now: float) -> float:
-        """When its scheduler next looks around."""
+        """When its scheduler next runs."""
         engine = self.driven.engine
         return max(now, engine.until) if engine.under_way == STEP else now
 
     def keep(self, row: int) -> None:
-        """The blocks of a prompt that has just been computed stay taken."""
+        """Keep the blocks of a prompt that has just been computed."""
         request = self._requests.pop(row)
         batch = self.driven.engine.batch
         blocks, cache = -(-request.inputs // batch.rules.block_tokens), batch.cache
@@ -79,11 +79,11 @@ class PrefillWorker:
         self._kept[row] = holder
 
     def forget(self, row: int) -> None:
-        """A request that came to nothing here."""
+        """Drop a request that was not computed here."""
         self._requests.pop(row, None)
 
     def release(self, row: int, now: float) -> None:
-        """Another worker has the keys and values; who waits for blocks here is looked at again."""
+        """Another worker has received the keys and values; requests that wait for blocks here are examined again."""
         holder = self._kept.pop(row, None)
         if holder is None:
             return
@@ -96,5 +96,5 @@ class PrefillWorker:
 
     @property
     def kept_blocks(self) -> int:
-        """Blocks of prompts that wait for their transfer or are under way."""
+        """Blocks of prompts whose transfer is pending or in progress."""
         return sum(holder.blocks for holder in self._kept.values())

@@ -1,7 +1,7 @@
 """Requests through prefill workers, links and decode workers, on one clock.
 
 Each event is one of a worker's engine (a step with prompts, a run of decode steps), the end of a transfer, or a
-client's request. What one causes at another place comes to that place's inbox, which its engine reads between steps.
+client's request. Effects on another worker go to that worker's inbox, which its engine reads between steps.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ PATIENT, AT_ONCE = Client(), Front()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Identical workers. store: makes the place of adapters of one of them; None where no request has an adapter."""
+    """Identical workers.
+
+    store: creates the adapter store of one worker; None if no request has an adapter
+    """
 
     rules: Rules
     price: StepPrice
@@ -72,7 +75,7 @@ def run_pools(
 
 
 class _Serving:
-    """All workers and what is under way between them. now: the time of the last event."""
+    """All workers and the transfers between them. now: the time of the last event."""
 
     def __init__(
         self, table: RequestTable, prefill: Pool, decode: Pool, way: Way, client: Client, concurrency: int | None,
@@ -107,7 +110,8 @@ class _Serving:
         self.placing = Placing(router, self.prefill, self.decode)
         self.arriving: list[tuple[float, int, Handed]] = []
         self.handed: dict[int, Handed] = {}
-        self.waiting: dict[int, tuple[Request, float]] = {}  # for blocks of a decode worker before their prompts
+        # waiting for blocks of a decode worker before their prompts
+        self.waiting: dict[int, tuple[Request, float]] = {}
         self.count = 0
         self.touched = False
 
@@ -131,7 +135,7 @@ class _Serving:
                 shown = time.perf_counter()
 
     def _begun(self, workers: list[PrefillWorker | DecodeWorker]) -> float:
-        """When the next event of a worker ends, after all have begun theirs: that may wake others."""
+        """When the next event of any worker ends, after all have begun theirs, which may wake others."""
         while True:
             self.touched = False
             at = min(worker.next_time for worker in workers)
@@ -139,7 +143,7 @@ class _Serving:
                 return at
 
     def _receive(self) -> None:
-        """Requests that have come by now."""
+        """Receive the requests that have arrived by now."""
         while self.clients.next_s <= self.now:
             for request in self.clients.receive(self.now):
                 self._take(request, float(self.logs.whole.received_s[request.row]))
@@ -163,13 +167,13 @@ class _Serving:
             self.prefill[self.logs.prefill_worker[row]].put(request, at_s)
 
     def _ask(self, row: int, at_s: float) -> None:
-        """A decode worker is asked for blocks."""
+        """Request blocks from a decode worker."""
         self.logs.decode_worker[row] = number = self.placing.decode()
         self.decode[number].requests += 1
         self.decode[number].put(self.handed[row], at_s)
 
     def _has_blocks(self, request: Handed, at_s: float, cached: int) -> float:
-        """A decode worker has blocks for a prompt, and so many of its tokens; returns when it has all, if known."""
+        """A decode worker has blocks for a prompt, and `cached` of its tokens; returns when it has all, if known."""
         row, self.touched = request.row, True
         self.logs.reserved_s[row], self.logs.kept_tokens[row] = at_s, cached
         if row in self.waiting:
@@ -190,7 +194,7 @@ class _Serving:
             return
         worker.keep(row)
         self.logs.prefilled_s[row] = at_s
-        if self.handed[row].over:  # its decode worker has given it up
+        if self.handed[row].over:  # its decode worker has given up on it
             worker.release(row, at_s)
             self._give_back(row, at_s)
             return
@@ -201,7 +205,7 @@ class _Serving:
             self._ask(row, at_s)
 
     def _send(self, row: int, at_s: float, computed_s: float) -> float:
-        """Keys and values go their way; returns when they are there."""
+        """Start the transfer of keys and values; returns when it ends."""
         request, logs = self.handed[row], self.logs
         tokens = request.inputs - int(logs.kept_tokens[row])
         sender, receiver = int(logs.prefill_worker[row]), int(logs.decode_worker[row])
@@ -211,7 +215,7 @@ class _Serving:
         return end_s
 
     def _deliver(self, now: float) -> None:
-        """Transfers that are done: the prefill worker's blocks are free, and its router hears of it."""
+        """Finish completed transfers: release the prefill worker's blocks and notify the router."""
         while self.arriving and self.arriving[0][0] <= now:
             at_s, row, _ = heapq.heappop(self.arriving)
             worker = self.prefill[self.logs.prefill_worker[row]]
@@ -220,7 +224,7 @@ class _Serving:
             worker.release(row, at_s)
 
     def _lose(self, row: int, at_s: float) -> None:
-        """A prefill worker had no room for a request, or its client gave it up."""
+        """A prefill worker had no room for a request, or the client gave up."""
         known = self.handed[row].over
         self.handed[row].over = True
         self._give_back(row, at_s)
@@ -228,12 +232,12 @@ class _Serving:
             self._ended(row, at_s, False)
 
     def _give_back(self, row: int, at_s: float) -> None:
-        """Blocks of a decode worker for a prompt that does not come."""
+        """Release a decode worker's blocks for a prompt that will not come."""
         if self.handed[row].state == LOADS:
             self.decode[self.logs.decode_worker[row]].put(self.handed[row], at_s)
 
     def _ended(self, row: int, at_s: float, answered: bool) -> None:
-        """A request is over, which its client knows when the router does."""
+        """A request has ended, which its client learns when the router does."""
         self.count += 1
         self.waiting.pop(row, None)
         if self.logs.decode_worker[row] >= 0:

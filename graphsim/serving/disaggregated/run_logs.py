@@ -1,4 +1,4 @@
-"""What happened in both pools and between them, and the whole of it as one log of requests."""
+"""The logs of both pools and of the transfers, and one combined log of requests."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ from graphsim.serving.run_log import FINISHED, STATUSES, UNFINISHED, Floats, Int
 class PoolLogs:
     """Logs of a disaggregated run.
 
-    whole: requests as their clients see them; prefill, decode: of each worker, those of a pool with the same columns of
+    whole: requests as their clients see them
+    prefill, decode: of each worker, those of a pool with the same columns of
         requests and runs of steps of their own
-    prefill_worker, decode_worker: of each request, -1 where it came to none
-    prefilled_s: when its prompt was computed; reserved_s: when a decode worker had blocks for it; arrived_s: when its
-        keys and values were there; heard_s: when the router knew of it, where it waits for that
+    prefill_worker, decode_worker: of each request, -1 if none
+    prefilled_s: when its prompt was computed
+    reserved_s: when a decode worker had blocks for it
+    arrived_s: when its
+        keys and values had arrived; heard_s: when the router learnt of it, if it waits for that
     kept_tokens: of its prompt that the decode worker had in its own prefix cache
     """
 
@@ -40,7 +43,7 @@ class PoolLogs:
 
     @classmethod
     def of(cls, requests: int, prefill: int, decode: int, way: Way) -> PoolLogs:
-        """Logs in which nothing has happened. prefill, decode: how many workers there are."""
+        """Empty logs. prefill, decode: how many workers there are."""
         whole, times = empty_log(requests), [np.full(requests, np.nan) for _ in range(4)]
         return cls(
             whole=whole, prefill=_alike(requests, prefill), decode=_alike(requests, decode),

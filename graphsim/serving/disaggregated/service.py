@@ -1,4 +1,4 @@
-"""A run with prefill and decode workers: the figures of any run, and where the time went between them."""
+"""A run with prefill and decode workers: the figures of any run, and the time spent between the workers."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class DisaggregatedService(Service):
-    """As `Service`; `log.runs`, `utilisation` and what is drawn over time are of the busiest decode worker.
+    """As `Service`; `log.runs`, `utilisation` and the plots over time show the busiest decode worker.
 
-    logs: of both pools and of the transfers; prefill_rules: of a prefill worker, `rules` are of a decode worker
+    logs: of both pools and of the transfers
+    prefill_rules: of a prefill worker, `rules` are of a decode worker
     prefill_name, decode_name: devices and degrees, for reports
     """
 
@@ -35,7 +36,9 @@ class DisaggregatedService(Service):
 
     @cached_property
     def stages(self) -> dict[str, Floats]:
-        """Seconds of each request in each part of its way, by the names of STAGES; nan where it did not come to one."""
+        """Seconds of each request in each part of its way, by the names of STAGES; nan for a part that it did not
+        reach.
+        """
         return stage_seconds(self.logs)
 
     @cached_property
@@ -66,7 +69,7 @@ class DisaggregatedService(Service):
         return found
 
     def hand_off(self) -> dict[str, float]:
-        """Means in milliseconds of the parts of the way to the first token, and of what was transferred."""
+        """Means in milliseconds of the stages up to the first token, and of the transfers."""
         found = {f"mean_{name}_ms": 1e3 * _mean(self.stages[name]) for name in STAGES}
         sent = self.logs.links.sent
         found["transferred_bytes"] = float(sum(each.bytes for each in sent))
@@ -80,7 +83,7 @@ class DisaggregatedService(Service):
 
     @property
     def more_rows(self) -> list[tuple[str, str]]:
-        """Labels and figures that tell prefill workers, transfer and decode workers apart."""
+        """Labels and figures that distinguish prefill workers, transfer and decode workers."""
         means = {name: _mean(self.stages[name]) for name in STAGES}
         pools, found = self.pools, self.hand_off()
         rows = []

@@ -1,4 +1,4 @@
-"""Disaggregate or not: the same workers, all of them aggregated, and split into prefill and decode workers in each way.
+"""Whether to disaggregate: the same workers all aggregated, and in every split into prefill and decode workers.
 
 Aggregated workers share the requests evenly: one of them is simulated under its share. Poisson arrivals stay Poisson
 when they are distributed by chance, and a closed loop's clients are divided.
@@ -26,7 +26,7 @@ def compare_splits(
     serving: Serving, workers: int, limits: dict[str, float] | None = None, *, transfer: Any = None,
     router: str = "least-loaded", progress: Progress | None = None,
 ) -> pd.DataFrame:  # fmt: skip
-    """One row per way to use so many identical workers under one traffic.
+    """One row per way to use this number of identical workers under one traffic.
 
     limits: ttft_s, tpot_s, e2e_s in seconds, of which `attainment` is the share of requests that keep them all
     transfer, router: as in `gs.serve`
@@ -65,7 +65,7 @@ def _ways(serving: Serving, workers: int, transfer: Any, router: str) -> Iterato
 
 
 def _figures(service: Service, limits: dict[str, float], alike: int) -> dict[str, Any]:
-    """The columns of one run, of which there are so many alike side by side."""
+    """The columns of one run, of which `alike` identical ones run in parallel."""
     found = service.summary()
     row = {name: alike * found[name] for name in ("request_throughput", "output_throughput")}
     for name in ("mean_ttft", "p99_ttft", "mean_tpot", "p99_tpot"):

@@ -2,12 +2,12 @@
 
     seconds = setup_s + descriptors * descriptor_s + bytes of the busiest link / bytes_per_s
 
-What has been computed may leave while the rest is computed (`HandOff.overlap`). Of a prompt in n equal parts, of which
+Computed parts may be sent while the rest is computed (`HandOff.overlap`). Of a prompt in n equal parts, of which
 the first is ready `ahead` before the last, n parts of b / n bytes each end
 
     max(b / n / rate, b / rate - ahead)
 
-after the last part is ready: either the last part is all that is left, or the link has been busy since the first.
+after the last part is ready: either only the last part remains, or the link has been busy since the first.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from graphsim.serving.disaggregated.layout import CacheLayout, link_bytes
 from graphsim.units import checked_number, parse_quantity, short
 
 WIRE_SHARE = 0.92
-"""Of a link's rate that large transfers reach: 22.96 of 25 GB/s in NIXLBench with 64 MiB (ai-dynamo/nixl, pull request
-2276)."""
+"""Share of a link's rate that large transfers reach: 22.96 of 25 GB/s in NIXLBench with 64 MiB (ai-dynamo/nixl, pull
+request 2276)."""
 
 DESCRIPTOR_S = 3.75e-6
-"""Of one descriptor that is posted: 6.7 ms for 1,785 of them (vLLM issue 50913, decode side, 3 prefill workers)."""
+"""Seconds per posted descriptor: 6.7 ms for 1,785 of them (vLLM issue 50913, decode side, 3 prefill workers)."""
 
 NAMES = ("link", "bandwidth", "setup", "descriptor", "overlap")
 
@@ -62,7 +62,7 @@ class Transfer:
 
 
 FREE = Transfer(bytes_per_s=inf, setup_s=0.0, descriptor_s=0.0)
-"""Takes no time at all."""
+"""A transfer that takes no time."""
 
 
 def read_transfer(spec: str) -> Transfer:
@@ -87,8 +87,11 @@ def read_transfer(spec: str) -> Transfer:
 class Way:
     """A transfer between workers of two layouts, with all defaults resolved.
 
-    link: its name, for reports; bytes_per_s: its bandwidth; sender, receiver: layouts of both sides
-    block_tokens: tokens per block of the receiver; chunk_tokens: most tokens of a step of the sender
+    link: its name, for reports
+    bytes_per_s: its bandwidth
+    sender, receiver: layouts of both sides
+    block_tokens: tokens per block of the receiver
+    chunk_tokens: most tokens of a step of the sender
     """
 
     link: str
@@ -114,7 +117,7 @@ class Way:
         return found
 
     def busy_s(self, tokens: int) -> float:
-        """Seconds for which both workers have to do with it and with no other: descriptors are posted, bytes flow."""
+        """Seconds for which both workers are occupied by it: posting descriptors, transferring bytes."""
         return self.descriptors(tokens) * self.descriptor_s + self.wire_s(tokens)
 
     def wire_s(self, tokens: int) -> float:
@@ -127,7 +130,7 @@ class Way:
         return {"one": 1, "layers": buffers, "blocks": buffers * ceil(tokens / self.block_tokens)}[kind]
 
     def left_s(self, tokens: int, computed_s: float) -> float:
-        """Seconds from the end of a prompt, which took so long to compute, to the arrival of its last byte."""
+        """Seconds from the end of a prompt, which took `computed_s` to compute, to the arrival of its last byte."""
         whole, parts = self.seconds(tokens), self.parts(tokens)
         if parts <= 1:
             return whole
@@ -165,9 +168,9 @@ def way_between(
 
 
 def _link(prefill: Deployment, decode: Deployment, devices: int, asked: str | None) -> Link:
-    """The nearest level of the interconnect that holds all workers, or the one that was asked for.
+    """The nearest level of the interconnect that holds all workers, or the requested one.
 
-    Workers of different devices meet on a network, as fast as the slower side's.
+    Workers of different devices are connected by a network at the slower side's rate.
     """
     ours, theirs = prefill.device, decode.device
     known = {link.name: link for link in (*ours.links, *theirs.links)}

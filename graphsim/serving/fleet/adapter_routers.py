@@ -1,4 +1,4 @@
-"""Routers that go by the adapter a request wants."""
+"""Routers that consider the adapter of a request."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from graphsim.units import as_number, short
 
 
 class AdapterAffinity:
-    """A replica that has the adapter, or is about to, unless it is overloaded; else the least loaded one.
+    """A replica that has or is loading the adapter, unless it is overloaded; else the least loaded one.
 
     As Ray Serve does it, whose replicas are overloaded at `max_ongoing_requests`.
-    most: requests at a replica from which it is overloaded, by default the engine's max_num_seqs
+    most: requests at a replica from which it counts as overloaded, by default the engine's max_num_seqs
     """
 
     def __init__(self, most: int | None = None) -> None:
@@ -25,11 +25,11 @@ class AdapterAffinity:
         self._most = most or 0
 
     def prepare(self, facts: FleetFacts) -> None:
-        """Takes the engine's limit where none was given."""
+        """Use the engine's limit if none was given."""
         self._most = self._given or facts.max_num_seqs
 
     def route(self, request: Request, views: Sequence[View]) -> int:
-        """Among those that have it, the least loaded."""
+        """The least loaded of the replicas that have it."""
         adapter = request.adapter
         if adapter == BASE:
             return least_loaded(views).number
@@ -55,7 +55,7 @@ class Rendezvous(KnowsNothing):
         self._homes: dict[tuple[int, tuple[int, ...]], frozenset[int]] = {}
 
     def route(self, request: Request, views: Sequence[View]) -> int:
-        """One of the adapter's own."""
+        """One of the adapter's replicas."""
         if request.adapter == BASE:
             return least_loaded(views).number
         if self._copies == 1 and len(views) == 1:
@@ -73,7 +73,7 @@ class StaticMap:
 
     homes: {adapter: replica, or a list of replicas}, both counted from 0; adapters that are not named are assigned in
         turn (number modulo replicas), and requests without one go to the least loaded
-    copies: in place of homes, {adapter: on how many replicas}: assigned in turn, the largest numbers first
+    copies: instead of homes, {adapter: number of replicas}, assigned in turn, the largest numbers first
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class StaticMap:
         self._copies = {int(adapter): _count(adapter, count) for adapter, count in (copies or {}).items()}
 
     def prepare(self, facts: FleetFacts) -> None:
-        """Deals the adapters out. Raises ConfigError for a replica or an adapter that does not exist."""
+        """Assign the adapters. Raises ConfigError for a replica or an adapter that does not exist."""
         for adapter, home in self._homes.items():
             for number in home:
                 if not 0 <= number < facts.replicas:
@@ -103,7 +103,7 @@ class StaticMap:
             place += count
 
     def route(self, request: Request, views: Sequence[View]) -> int:
-        """One of the adapter's own."""
+        """One of the adapter's replicas."""
         if request.adapter == BASE:
             return least_loaded(views).number
         home = self._homes.get(request.adapter)

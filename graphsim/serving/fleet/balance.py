@@ -1,4 +1,4 @@
-"""How evenly a router spread its requests, and how often replicas loaded what they had had before."""
+"""How evenly a router spread its requests, and how often replicas reloaded adapters."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from graphsim.serving.run_log import Ints, RunLog
 from graphsim.traffic.table import RequestTable
 
 UNEVEN = 1.5
-"""Times the mean that the fullest replica has, from which a reader is told."""
+"""Ratio of the fullest replica to the mean from which a warning is given."""
 THRASHES = 0.5
-"""Share of loads that bring an adapter back, from which a reader is told, if requests waited for them."""
+"""Share of reloads among all loads from which a warning is given, if requests waited for them."""
 
 
 class Run(Protocol):
-    """A fleet's run, as far as it is judged here."""
+    """The parts of a fleet's run that are evaluated here."""
 
     @property
     def table(self) -> RequestTable:
@@ -51,7 +51,8 @@ class Balance:
 
     tokens count prompts and answers; spread: standard deviation of tokens over their mean
     loads, reloads: of adapters into slots, and those of an adapter that the replica had loaded before
-    thrash: reloads per request that has an adapter; copies: replicas that an adapter was loaded on, on average
+    thrash: reloads per request that has an adapter
+    copies: replicas that an adapter was loaded on, on average
     stalled: share of all engine steps' time that loads took
     """
 
@@ -71,7 +72,7 @@ class Balance:
         return asdict(self)
 
     def warnings(self) -> Iterator[str]:
-        """Sentences on what a router does badly."""
+        """Sentences on weaknesses of the router."""
         if self.tokens >= UNEVEN and self.replicas > 1:
             yield (
                 f"uneven load: the fullest replica gets {self.tokens:.2g} times the mean of all, so that its queue "
@@ -86,7 +87,7 @@ class Balance:
 
 
 def balance_of(run: Run) -> Balance:
-    """What a run says of its router."""
+    """The router's balance in a run."""
     count, known = len(run.logs), run.replica >= 0
     requests = np.bincount(run.replica[known], minlength=count).astype(float)
     each = (run.table.input_tokens + run.table.output_tokens)[known].astype(float)

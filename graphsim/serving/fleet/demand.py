@@ -1,4 +1,4 @@
-"""How much each adapter is asked for, and on how many replicas it should therefore be."""
+"""The demand for each adapter, and the number of replicas that should therefore hold it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ class Demand:
     """Load per adapter, averaged over the past with exponentially falling weights.
 
     As the controller of multi-LoRA placement in Dynamo counts arrivals (its changes 8177 and 8178): here by the rank of
-    the adapter, since a kernel that sums ranks takes so much longer for it (`graphsim.lora`).
+    the adapter, since a kernel that sums ranks takes proportionally longer (`graphsim.lora`).
     """
 
     def __init__(self, ranks: Sequence[float], memory_s: float) -> None:
-        """ranks: of each adapter, or what its requests weigh; memory_s: time in which a weight falls to 1/e."""
+        """ranks: of each adapter, or other weights of its requests; memory_s: time in which a weight decays to 1/e."""
         self._weights, self._memory_s = list(ranks), memory_s
         self._load: dict[int, float] = {}
         self._at = 0.0
 
     def add(self, adapter: int, now: float) -> None:
-        """A request for it."""
+        """Count a request for an adapter."""
         self._fade(now)
         self._load[adapter] = self._load.get(adapter, 0.0) + self._weights[adapter]
 
@@ -42,7 +42,7 @@ class Demand:
 def copies_of(demand: Mapping[int, float], replicas: int, slots: int) -> dict[int, int]:
     """Number of replicas for each adapter, in proportion to its demand (largest remainder), at least one.
 
-    replicas, slots: slots in all are `replicas * slots`, which is what is distributed; no adapter has more copies than
+    replicas, slots: the total of `replicas * slots` slots is distributed; no adapter has more copies than
     there are replicas, and where there are more adapters than slots each has one.
     """
     total = sum(demand.values())

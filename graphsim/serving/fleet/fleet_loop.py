@@ -27,17 +27,21 @@ from graphsim.traffic.table import NOBODY, RequestTable
 from graphsim.units import short
 
 NOWHERE = -1
-"""In place of the replica of a request that never reached one."""
+"""Replica number of a request that never reached one."""
 FOLLOWING = 2**40
 """Places of requests whose front end keeps their order, behind the rows of those that come at the same time."""
 
 MakeEngine = Callable[[RunLog, Client, Callable[[int, float, bool], None]], DrivenEngine]
-"""An engine at its start, of its own log, the client and whom it tells how requests end."""
+"""Creates an engine with its own log, the client, and a callback for the ends of requests."""
 
 
 @dataclass(slots=True, eq=False)
 class Member:
-    """A replica. due: when it next wants to be driven; received_s: when its front end was last done with a request."""
+    """A replica.
+
+    due: time of its next event
+    received_s: when its front end last finished a request
+    """
 
     driven: DrivenEngine
     live: LiveView
@@ -49,8 +53,8 @@ class Member:
 class FleetLoop:
     """Runs until all requests are answered, or until the client's cut-off.
 
-    log: of all requests, without steps; replica: of each request, NOWHERE where it never came to one
-    members: replicas, those included that scaling added
+    log: of all requests, without steps; replica: of each request, NOWHERE if it never reached one
+    members: replicas, including those that scaling added
     """
 
     def __init__(
@@ -65,7 +69,8 @@ class FleetLoop:
         self._client, self._age_s, self._scaler = client, view_age_s, scaler
         self._age = 0
         maker = RequestMaker(table, block_tokens)
-        patient = replace(client, timeout_s=inf)  # engines know who gives up; here is only when requests are sent
+        # engines handle clients that give up; here only the times of sending matter
+        patient = replace(client, timeout_s=inf)
         self._clients = Clients(table, patient, Front(), concurrency, maker, self.log)
         self._ordered = self._clients.in_order
         self._fixed_s, self._token_s = client.send_s + front.request_s, front.token_s
@@ -83,7 +88,7 @@ class FleetLoop:
             prepare(facts)
 
     def add_member(self) -> int:
-        """Another replica, which takes no requests yet; returns its number."""
+        """Add a replica, which takes no requests yet; returns its number."""
         number = len(self.members)
         log = replace(self.log, runs=Rows(), gaps=Rows(), loads=[], switches=[], tier_loads=[], evicted=[])
 
@@ -101,7 +106,7 @@ class FleetLoop:
         self._views, self._open = [self.members[number].view for number in numbers], frozenset(numbers)
 
     def run(self, progress: Progress | None = None) -> None:
-        """Drive everything to its end."""
+        """Run everything to its end."""
         shown = time.perf_counter()
         try:
             while self._one():
@@ -114,7 +119,7 @@ class FleetLoop:
         self._close()
 
     def _one(self) -> bool:
-        """What comes next; False where nothing does."""
+        """Process the next event; False if there is none."""
         heap, members, arrival = self._heap, self.members, self._clients.next_s
         while heap and members[heap[0][1]].due != heap[0][0]:
             heapq.heappop(heap)
@@ -136,7 +141,7 @@ class FleetLoop:
         return True
 
     def _drive(self, member: Member) -> None:
-        """End what a replica does, or begin what it does next."""
+        """End a replica's current event, or begin its next one."""
         engine = member.driven.engine
         if engine.under_way != NOTHING:
             self.clock.now = max(self.clock.now, engine.until)
@@ -152,7 +157,7 @@ class FleetLoop:
             heapq.heappush(self._heap, (at_s, member.live.number))
 
     def _route_until(self, at_s: float) -> None:
-        """Requests that reach the router up to then go to replicas."""
+        """Route the requests that reach the router up to then."""
         self.clock.now = max(self.clock.now, at_s)
         for request in self._clients.receive(at_s):
             number = self._chosen(request)
@@ -172,7 +177,7 @@ class FleetLoop:
         )
 
     def _hand_over(self, request: Request, member: Member) -> None:
-        """Through the replica's front end, which keeps the order of requests that nothing else decides on."""
+        """Through the replica's front end, which keeps the order of otherwise equal requests."""
         way_s = self._token_s * request.inputs
         if self._ordered and self._table.after[request.row] == NOBODY:
             received = max(request.sent_s + self._fixed_s + way_s, member.received_s)
@@ -198,7 +203,7 @@ class FleetLoop:
                 self._route_until(member.driven.now)
 
     def _scrape(self, at_s: float) -> None:
-        """Views show what was there at the last time of scraping, since which nothing has happened."""
+        """Update views to the state at the last scrape, since which nothing has happened."""
         self._age = int(at_s / self._age_s) + 1
         self.clock.now = max(self.clock.now, (self._age - 1) * self._age_s)
         for member in self.members:
@@ -217,7 +222,7 @@ class FleetLoop:
         self._open_to(scaler.serving)
 
     def _close(self) -> None:
-        """Logs are complete; who never came to a scheduler was never sent, as with one server."""
+        """Complete the logs; requests that never reached a scheduler count as never sent, as with one server."""
         cutoff_s = self._client.cutoff_s
         self.log.end_s = min(max((member.driven.now for member in self.members), default=0.0), cutoff_s)
         for member in self.members:

@@ -32,15 +32,15 @@ class Server(Protocol):
 
     @property
     def deployment(self) -> Deployment:
-        """What each replica is."""
+        """The deployment of each replica."""
 
     @property
     def traffic(self) -> Traffic:
-        """Whose requests come."""
+        """The traffic."""
 
     @property
     def fleet(self) -> FleetOptions:
-        """How many replicas there are, behind which router."""
+        """The number of replicas, and their router."""
 
     @property
     def table(self) -> RequestTable:
@@ -56,15 +56,15 @@ class Server(Protocol):
 
     @property
     def store(self) -> AdapterStore | None:
-        """Where a replica's adapters are at its start."""
+        """A replica's adapter store at its start."""
 
     @property
     def weights(self) -> Weights | None:
-        """What changes a replica's weights."""
+        """A replica's strategy for merged weights."""
 
     @property
     def adapters(self) -> int:
-        """How many are registered."""
+        """Number of registered adapters."""
 
     @property
     def run_price(self) -> StepPrice:
@@ -72,7 +72,7 @@ class Server(Protocol):
 
     @property
     def told(self) -> Mapping[str, Any]:
-        """What a `Service` is told besides its log."""
+        """The fields of a `Service` other than its log."""
 
 
 def run_fleet(server: Server, progress: Progress | None = None) -> FleetService:

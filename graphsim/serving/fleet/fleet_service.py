@@ -1,4 +1,4 @@
-"""What `gs.serve` returns of several replicas: their figures together, and each one's own."""
+"""The result of `gs.serve` for several replicas: combined figures, and those of each one."""
 
 from __future__ import annotations
 
@@ -30,9 +30,12 @@ NOT_ONE = "a fleet of {count} replicas has no timeline of one engine; take that 
 class FleetService(Service):
     """A run of several replicas behind a router. It has what `Service` has, and each replica's own run.
 
-    replica: of each request, -1 where it reached none; router: its name; logs: of each replica
+    replica: of each request, -1 where it reached none
+    router: its name
+    logs: of each replica
     spans: for replicas that were added or removed, when each was started and when it was empty again (inf: never);
-        history: seconds, and number of replicas that took requests from then on; both empty without scaling
+        empty without scaling
+    history: times in seconds, and the number of replicas that took requests from then on; empty without scaling
     devices: number of devices of one replica
     """
 
@@ -45,11 +48,11 @@ class FleetService(Service):
 
     @property
     def servers(self) -> int:
-        """Replicas, those included that came later."""
+        """Number of replicas, including those added later."""
         return len(self.logs)
 
     def of_replica(self, number: int) -> Service:
-        """One replica alone, with the requests that came to it. Raises ConfigError where there is none."""
+        """One replica alone, with its requests. Raises ConfigError if it does not exist."""
         if not 0 <= number < len(self.logs):
             raise ConfigError(f"replica {number} does not exist; there are {len(self.logs)}, counted from 0")
         return self._alone[number]
@@ -109,7 +112,7 @@ class FleetService(Service):
 
     @cached_property
     def balance(self) -> Balance:
-        """How evenly requests, tokens and time fell on the replicas, and how often adapters came and went."""
+        """How evenly requests, tokens and time were spread over the replicas, and how often adapters were reloaded."""
         return balance_of(self)
 
     @cached_property
@@ -140,7 +143,7 @@ class FleetService(Service):
         told = warnings_of(self.utilisation, self.rules, seconds / max(steps, 1.0), open_loop=self.open_loop)
         told = (*self._unanswered(), *told, *self.balance.warnings())
         if self.log.interrupted:
-            told = (f"interrupted after {self.log.end_s:.3g} simulated seconds; what came later is missing", *told)
+            told = (f"interrupted after {self.log.end_s:.3g} simulated seconds; later events are missing", *told)
         return told
 
     def token_gaps(self, row: int) -> Any:

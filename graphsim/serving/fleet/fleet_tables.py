@@ -28,7 +28,7 @@ OF_REQUESTS = (
 
 
 def some_of(table: RequestTable, log: RunLog, rows: Ints) -> RequestTable:
-    """Some requests as a separate table without sessions: they are sent when they were sent."""
+    """Some requests as a separate table without sessions, with their actual times of sending."""
     columns: dict[str, Any] = {
         name: getattr(table, name)[rows]
         for name in ("arrival_s", "input_tokens", "output_tokens", "adapter", "priority", "group", "think_s")
@@ -53,8 +53,8 @@ def replica_frame(
 ) -> pd.DataFrame:
     """One row per replica.
 
-    requests: that came to it; busy, kv, kv_peak, running, load: as in `Utilisation`; waits: share of the time with a
-    queue; adapters: different ones that it loaded; loads, disk_loads, load_s: of adapters into its slots
+    requests: number routed to it; busy, kv, kv_peak, running, load: as in `Utilisation`; waits: share of the time with
+    a queue; adapters: different ones that it loaded; loads, disk_loads, load_s: of adapters into its slots
     started_s, ended_s: when it was started, and empty after it had been taken away (inf: never)
     """
     import pandas as pd

@@ -1,4 +1,4 @@
-"""What makes several engines a fleet."""
+"""The options of a fleet."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ DEFAULT_ROUTER = "least-loaded"
 class FleetOptions:
     """How many identical replicas there are, and how requests are sent to them.
 
-    replicas: number at the start; router: a name or an object; view_age_s: seconds between the router's readings of the
+    replicas: number at the start
+    router: a name or an object
+    view_age_s: seconds between the router's readings of the
         replicas' metrics, 0 if it always knows them; scaling: how replicas are added and removed with the load
     """
 
@@ -42,7 +44,7 @@ class FleetOptions:
 def fleet_options(
     replicas: Any = 1, router: Any = DEFAULT_ROUTER, view_age_s: Any = 0.0, scaling: Any = None
 ) -> FleetOptions:
-    """Raise ConfigError for what is no fleet."""
+    """Checked options. Raise ConfigError for invalid ones."""
     count = checked_number("serve: replicas", replicas, 1, MOST_REPLICAS, one=True)
     router_of(router)
     age = as_number(view_age_s)
@@ -52,7 +54,7 @@ def fleet_options(
         raise ConfigError(f"serve: scaling = {short(scaling)} is not a Scaling; expected Scaling(target=…)")
     if scaling is not None and not scaling.least <= count <= scaling.most:
         raise ConfigError(
-            f"serve: replicas = {count} at the start is not from scaling's least, {scaling.least}, to its most, "
-            f"{scaling.most}"
+            f"serve: replicas = {count} at the start is not allowed; expected {scaling.least} to {scaling.most}, "
+            "the least and most of scaling"
         )
     return FleetOptions(replicas=int(count), router=router, view_age_s=age, scaling=scaling)

@@ -1,4 +1,4 @@
-"""A router that places adapters on replicas by demand and rank, and moves them as demand moves."""
+"""A router that places adapters on replicas by demand and rank, and moves them as demand changes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from graphsim.traffic.table import BASE
 from graphsim.units import as_number, short
 
 EVERY_S, MEMORY_S, PATIENCE = 30.0, 120.0, 3
-"""Seconds between two placements and in which a request is forgotten, and placements for which a copy that is no longer
-wanted stays; settings of a controller, to be chosen by its user."""
+"""Seconds between two placements, seconds in which a request's weight decays, and placements for which an unneeded
+copy stays; defaults of a controller that the user may set.
+"""
 FIRST_PART = 1.0 / 32.0
 """Of the time between two placements: when the second one is due; then the time since the start doubles each time."""
 
@@ -59,7 +60,7 @@ class Placed:
         self._facts, self._demand = facts, Demand(ranks, self._memory_s)
 
     def route(self, request: Request, views: Sequence[View]) -> int:
-        """One of the adapter's own."""
+        """One of the adapter's replicas."""
         adapter = request.adapter
         if adapter == BASE:
             return least_loaded(views).number
@@ -68,7 +69,7 @@ class Placed:
         if now >= self._next_s or numbers != self._numbers:
             self._place(now, numbers)
         home = self._homes.get(adapter)
-        if home is None:  # one that comes for the first time gets a place of its own until the next placement
+        if home is None:  # a new adapter gets its own place until the next placement
             home = self._homes[adapter] = {ranked(f"adapter {adapter}", numbers)[0]: self._patience}
         here = [view for view in views if home.get(view.number, 0) >= self._patience]
         return least_loaded(here or [view for view in views if view.number in home] or views).number

@@ -1,4 +1,4 @@
-"""What a router remembers of the prompts that it sent to each replica."""
+"""The router's record of the prompts that it sent to each replica."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ Key = tuple[int, Any]
 
 
 class SentPrefixes:
-    """Prompts by replica, as chains of their segments; the least recently used go where a replica's cache is full.
+    """Prompts by replica, as chains of their segments; the least recently used are dropped when a replica's cache is
+    full.
 
-    An approximation from what was sent, as SGLang's router and llm-d's prefix scorer have it: the router is not told
-    what a replica has dropped.
+    An approximation from the sent prompts, as in SGLang's router and llm-d's prefix scorer: the router does not know
+    what a replica has evicted.
     """
 
     def __init__(self, most_blocks: int) -> None:
@@ -41,7 +42,7 @@ class SentPrefixes:
         return found
 
     def add(self, request: Request, replica: int) -> None:
-        """A prompt goes to a replica; its end is forgotten before its beginning."""
+        """Record a prompt sent to a replica; its end is forgotten before its beginning."""
         known = self._of.setdefault(replica, OrderedDict())
         blocks = self._blocks.get(replica, 0)
         for key, begin, end in reversed(_chain(request)):

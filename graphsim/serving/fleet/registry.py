@@ -18,7 +18,7 @@ ROUTERS: dict[str, Callable[[], Router]] = {
     "least-kv": LeastKV, "adapter-affinity": AdapterAffinity, "rendezvous": Rendezvous, "static-map": StaticMap,
     "placed": Placed, "prefix-aware": PrefixAware, "llm-d": Weighted, "dynamo": Dynamo,
 }  # fmt: skip
-"""Each name's router, as it is without settings of its own; objects of these classes take some."""
+"""The router of each name, with default settings; the classes take arguments."""
 
 SPELLINGS = {"consistent-hash": "rendezvous", "weighted": "llm-d", "affinity": "adapter-affinity"}
 
@@ -26,7 +26,7 @@ SPELLINGS = {"consistent-hash": "rendezvous", "weighted": "llm-d", "affinity": "
 def router_of(router: Any) -> Router:
     """An unused router, by its name or as a copy of an object with `route(request, views)`.
 
-    Raises ConfigError for a name that is not known, or an object that is no router.
+    Raises ConfigError for a name that is not known, or an object that is not a router.
     """
     if isinstance(router, str):
         name = router.strip().lower().replace("_", "-")
@@ -36,7 +36,8 @@ def router_of(router: Any) -> Router:
         return make()
     if isinstance(router, type) or not callable(getattr(router, "route", None)):
         raise ConfigError(
-            f"serve: router = {short(router)} is no router; expected a name ({', '.join(ROUTERS)}) or an object with "
+            f"serve: router = {short(router)} is not a router; expected a name ({', '.join(ROUTERS)}) or "
+            f"an object with "
             "route(request, views)"
         )
     return deepcopy(router)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""What decides to which replica a request goes."""
+"""Routers: which replica receives a request."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from graphsim.serving.requests import Request
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetFacts:
-    """What a router may know before the first request.
+    """Facts that a router may use before the first request.
 
-    replicas: number at the start; adapters: number registered; slots: adapter slots of each replica, 0 where none are
+    replicas: number at the start
+    adapters: number registered
+    slots: adapter slots of each replica, 0 where none are
         served
-    max_num_seqs, kv_blocks, block_tokens: of each replica's engine; seed: of random draws
-    ranks: of each adapter, empty where all are equal; clock: of the fleet
+    max_num_seqs, kv_blocks, block_tokens: of each replica's engine
+    seed: of random draws
+    ranks: of each adapter, empty where all are equal
+    clock: of the fleet
     """
 
     replicas: int
@@ -52,7 +56,7 @@ class KnowsNothing:
 
 
 def least_loaded(views: Sequence[View]) -> View:
-    """The one with fewest requests; of those alike, the one that was sent fewest."""
+    """The one with fewest requests; among equal ones, the one that was sent fewest."""
     return min(views, key=lambda view: (view.load, view.sent, view.number))
 
 
@@ -75,11 +79,11 @@ class RandomChoice:
         self._seed, self._draw = seed, Random(seed or 0)
 
     def prepare(self, facts: FleetFacts) -> None:
-        """Draws by the traffic's seed, where none was given."""
+        """Seed the draws from the traffic, if no seed was given."""
         self._draw = Random(facts.seed if self._seed is None else self._seed)
 
     def route(self, request: Request, views: Sequence[View]) -> int:
-        """One drawn."""
+        """A random replica."""
         return views[self._draw.randrange(len(views))].number
 
 
@@ -100,7 +104,7 @@ class LeastOpen(KnowsNothing):
 
 
 class LeastKV(KnowsNothing):
-    """The smallest share of the KV cache in use; of those alike, the least loaded."""
+    """The smallest share of the KV cache in use; among equal ones, the least loaded."""
 
     def route(self, request: Request, views: Sequence[View]) -> int:
         """The one with most room in its cache."""
@@ -108,13 +112,13 @@ class LeastKV(KnowsNothing):
 
 
 def spread(what: str, number: int) -> int:
-    """A number drawn once and for all for a thing and a replica, alike on every machine."""
+    """A fixed pseudo-random number for an item and a replica, the same on every machine."""
     return int.from_bytes(blake2b(f"{what}:{number}".encode(), digest_size=8).digest(), "big")
 
 
 def ranked(what: str, numbers: Sequence[int]) -> list[int]:
     """Replicas in the order in which rendezvous hashing prefers them (Thaler and Ravishankar, 1998).
 
-    One replica more or less moves only what belongs on it.
+    Adding or removing a replica moves only the items that belong to it.
     """
     return sorted(numbers, key=lambda number: (-spread(what, number), number))

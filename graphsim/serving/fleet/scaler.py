@@ -22,12 +22,12 @@ class Scaler:
         self._leaving: set[int] = set()
         self.spans: list[list[float]] = [[0.0, inf] for _ in range(replicas)]
         self._decide_s = scaling.every_s
-        self._enough: list[tuple[float, int]] = []  # numbers that were wanted lately
+        self._enough: list[tuple[float, int]] = []  # recently wanted numbers
         self.next_s = scaling.every_s
         self.history: list[tuple[float, int]] = [(0.0, replicas)]
 
     def decide(self, loads: Sequence[int]) -> bool:
-        """Whether one more replica is to be made, now; asked again until none is.
+        """Whether to start one more replica now; called until it returns False.
 
         loads: requests running and waiting of each replica
         """
@@ -50,7 +50,7 @@ class Scaler:
         return False
 
     def _wanted(self, now: float, load: int) -> int:
-        """The largest number that was wanted within the calm time, or now."""
+        """The largest number wanted within the calm time, or now."""
         there = len(self.serving) + len(self._starting)
         if not self._enough or self._enough[-1][0] < now:
             self._enough.append((now, self._scaling.wanted(max(len(self.serving), 1), load)))
@@ -65,7 +65,7 @@ class Scaler:
             self.history.append((now, len(self.serving)))
 
     def _back(self, now: float) -> bool:
-        """One that was to leave and is not empty yet takes requests again."""
+        """Reactivate a stopped replica that is not empty yet."""
         if not self._leaving:
             return False
         number = max(self._leaving)
@@ -80,7 +80,7 @@ class Scaler:
         self._starting.append((now + self._cold_s, number))
 
     def _stop(self, now: float, count: int, loads: Sequence[int]) -> None:
-        """The least loaded take no more requests; one always does."""
+        """Stop the least loaded replicas; at least one stays."""
         for _ in range(min(count, len(self.serving) - 1)):
             number = min(self.serving, key=lambda number: (loads[number], -number))
             self.serving.remove(number)

@@ -1,4 +1,4 @@
-"""How many replicas there are at a time: by load, with the time that a new one takes to be ready."""
+"""Autoscaling: the number of replicas by load, with the start-up time of a new one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ class Scaling:
     The wanted number is ceil(replicas x mean load / target), unless the mean is within the tolerance of the target.
 
     target: requests running and waiting in each replica
-    least, most: bounds of the number of replicas; every_s: seconds between decisions; calm_s: seconds for which fewer
+    least, most: bounds of the number of replicas
+    every_s: seconds between decisions
+    calm_s: seconds for which fewer
         replicas must have been enough before any is removed
     cold_start_s: seconds from a decision until a new replica takes requests; by default the time to load its weights
         from disk to the device (`weights_load_s`); start_s: further seconds of an engine's start, such as compiling and
@@ -41,7 +43,7 @@ class Scaling:
     start_s: float = 0.0
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for numbers that no fleet can keep."""
+        """Raise ConfigError for invalid numbers."""
         for name, least in (("target", None), ("every_s", None), ("calm_s", 0.0), ("start_s", 0.0)):
             _check(name, getattr(self, name), least)
         if self.cold_start_s is not None:
@@ -54,7 +56,7 @@ class Scaling:
             raise ConfigError(f"scaling: least = {self.least} is above most = {self.most}")
 
     def wanted(self, replicas: int, load: float) -> int:
-        """Replicas, from those that there are and all their requests."""
+        """The wanted number, from the current replicas and all their requests."""
         mean = load / max(replicas, 1)
         if abs(mean / self.target - 1.0) <= TOLERANCE:
             return replicas
@@ -69,7 +71,7 @@ def _check(name: str, value: Any, least: float | None) -> None:
 
 
 def weights_load_s(deployment: Deployment) -> float:
-    """Seconds of the weights' way to the devices of a replica: off one disk, then over each device's own host link.
+    """Seconds to load the weights of a replica: from one disk, then over each device's own host link.
 
     bytes / cold_disk_bytes_per_s of the engine's profile, as adapters that are not in the page cache, and bytes of one
     device / host_link; the two overlap, so that the slower one counts.
@@ -78,6 +80,6 @@ def weights_load_s(deployment: Deployment) -> float:
     each = float(np.max(footprint_of(whole).weights_bytes))
     engine, link = whole.engine, whole.device.host_link
     if engine is None or not float(link.bytes_per_s) > 0.0:
-        raise ConfigError(f"hardware '{whole.device.name}' has no host_link; add one to its file, or say cold_start_s")
+        raise ConfigError(f"hardware '{whole.device.name}' has no host_link; add one to its file, or give cold_start_s")
     devices = float(whole.parallelism.devices)
     return max(each * devices / float(engine.cold_disk_bytes_per_s), each / float(link.bytes_per_s))

@@ -1,4 +1,4 @@
-"""Routers that add up scores of each replica, as llm-d's and Dynamo's do, and that go by prompts sent before."""
+"""Routers that add up scores of each replica, as in llm-d and Dynamo, and routers that match prompts sent before."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from graphsim.units import as_number, short
 LLM_D_WEIGHTS: Mapping[str, float] = {"queue": 2.0, "kv": 2.0, "prefix": 3.0, "lora-affinity": 1.0}
 """Weights of the endpoint picker's default profile (llm-d and the Gateway API inference extension: queue-scorer 2,
 kv-cache-utilization-scorer 2, prefix-cache-scorer 3). The guide to adapters adds lora-affinity-scorer; its weight of 1
-stands here in place of a stated one."""
+is assumed, since none is stated."""
 BALANCED_BY, BALANCED_TIMES = 32, 1.0001
 """Requests by which, and times as many as, the fullest replica may exceed the emptiest before prefixes are disregarded
 (sglang_router's balance_abs_threshold and balance_rel_threshold, quoted from memory)."""
 MATCHED_SHARE = 0.5
-"""Of a prompt that a replica has to have seen to get it for that (sglang_router --help: cache-threshold)."""
+"""Share of a prompt that a replica must have received before to be chosen for it (sglang_router --help:
+cache-threshold).
+"""
 
 Score = Callable[["Weighted", Request, Sequence[View]], list[float]]
 
 
 def _spans(values: list[float]) -> list[float]:
-    """The least is 1, the largest 0; all 1 where they are alike (queue-scorer)."""
+    """Scores from 1 for the least to 0 for the largest value; all 1 if they are equal (queue-scorer)."""
     low, high = min(values), max(values)
     return [1.0] * len(values) if high == low else [(high - value) / (high - low) for value in values]
 
@@ -91,7 +93,7 @@ SCORES: dict[str, Score] = {
     "queue": _queue, "load": _load, "kv": _kv, "prefix": _prefix, "lora-affinity": _lora_affinity,
     "lora-load-state": _lora_state,
 }  # fmt: skip
-"""What a `Weighted` router may add up, each from 0 to 1; the adapters' are those of llm-d-router's
+"""The scores of a `Weighted` router, each from 0 to 1; the adapters' are those of llm-d-router's
 lora-affinity-scorer and lora-load-state-scorer (its issue 2605 and change 2792)."""
 
 
@@ -107,11 +109,11 @@ class Weighted:
         self.facts, self.prefixes = FleetFacts(replicas=1), SentPrefixes(1)
 
     def prepare(self, facts: FleetFacts) -> None:
-        """Remembers as many blocks of prompts as a replica's cache has."""
+        """Record as many blocks of prompts as a replica's cache has."""
         self.facts, self.prefixes = facts, SentPrefixes(facts.kv_blocks)
 
     def route(self, request: Request, views: Sequence[View]) -> int:
-        """The best one."""
+        """The replica with the highest score."""
         totals = [0.0] * len(views)
         for name, weight in self.weights.items():
             for i, score in enumerate(SCORES[name](self, request, views)):
@@ -146,7 +148,7 @@ class PrefixAware:
         self._facts, self._prefixes = FleetFacts(replicas=1), SentPrefixes(1)
 
     def prepare(self, facts: FleetFacts) -> None:
-        """Remembers as many blocks of prompts as a replica's cache has."""
+        """Record as many blocks of prompts as a replica's cache has."""
         self._facts, self._prefixes = facts, SentPrefixes(facts.kv_blocks)
 
     def route(self, request: Request, views: Sequence[View]) -> int:
@@ -182,7 +184,7 @@ class Dynamo:
         self._facts, self._prefixes = FleetFacts(replicas=1), SentPrefixes(1)
 
     def prepare(self, facts: FleetFacts) -> None:
-        """Remembers as many blocks of prompts as a replica's cache has."""
+        """Record as many blocks of prompts as a replica's cache has."""
         self._facts, self._prefixes = facts, SentPrefixes(facts.kv_blocks)
 
     def route(self, request: Request, views: Sequence[View]) -> int:

@@ -1,4 +1,6 @@
-"""What a choice needs at the least, told without a run: so that hopeless and dear ones are never simulated."""
+"""Lower bounds on the replicas of a choice, without a run, so that infeasible and expensive ones are never
+simulated.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from graphsim.traffic.traffic import Traffic
 from graphsim.units import seconds_text
 
 RESERVE = 0.8
-"""Of the replicas that means of lengths and steps ask for: chance may make the requests of a run lighter than that."""
+"""Share of the replicas that mean lengths and steps require: by chance the requests of a run may be lighter."""
 
 
 class Server(Protocol):
@@ -39,12 +41,12 @@ class Server(Protocol):
 
 
 def why_never(server: Server, limits: Mapping[str, float], attainment: float, prompts: Server | None = None) -> str:
-    """Why no number of replicas keeps the limits: not even a request that has one for itself does; else empty.
+    """Why no number of replicas keeps the limits (not even a request alone on a replica does); else empty.
 
     A request's first token takes at least the step of its prompt, each further one a step of one sequence. The share of
-    requests that must keep the limits has its shortest prompts, and the fewest tokens in the cache, taken for it. A
-    step that verifies drafted tokens is taken to yield all of them.
-    prompts: who computes prompts, where somebody else does
+    requests that must keep the limits is assumed to have the shortest prompts and the fewest tokens in the cache. A
+    step that verifies drafted tokens is assumed to yield all of them.
+    prompts: the prefill workers, if there are any
     """
     first = server if prompts is None else prompts
     table, rules, price = server.table, server.rules, server.price
@@ -74,7 +76,7 @@ def why_never(server: Server, limits: Mapping[str, float], attainment: float, pr
 
 
 def prompts_never(prompts: Server, workers: int, limits: Mapping[str, float], attainment: float) -> str:
-    """Why so many workers cannot compute the prompts of an open loop in time; empty where they may."""
+    """Why this number of workers cannot compute the prompts of an open loop in time; empty if it can."""
     span_s, allowed_s = prompts.traffic.duration_s, min(limits.get("ttft_s", inf), limits.get("e2e_s", inf))
     if span_s is None or allowed_s == inf or prompts.table.prefixes is not None:
         return ""
@@ -130,7 +132,7 @@ def _batches(rules: Rules, context: float) -> Iterator[int]:
 
 
 def _prompt_token_s(rules: Rules, price: StepPrice, adapters: int) -> float:
-    """What a prompt's token adds to a step that generates, where it adds least."""
+    """The least time that a prompt's token adds to a decode step."""
     found = []
     for batch in (1, 16):
         base = price.decode(batch, batch * 512, adapters)[0]

@@ -1,4 +1,4 @@
-"""The fleets among which one is looked for: the product of the choices, each of them a server and its router."""
+"""The candidate fleets: the product of the choices, each a server and its router."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEGREES = ("tp", "pp", "ep", "cp")
 DESCRIBED = ("engine", "precision", "cost")
 SERVED = ("strategy", "router", "view_age_s", "speculation")
 PREFILL = ("prefill_replicas", "prefill_hardware", "prefill_tp")
-"""Of workers that only compute prompts: how many (0: each replica does both), their device and their degree."""
+"""Choices of prefill workers: number (0: each replica does both), device and degree."""
 NAMES = ("hardware", "replicas", *DEGREES, *DESCRIBED, *SERVED, *PREFILL)
 SPELLINGS = {"slots": "max_loras", "gpu": "hardware", "device": "hardware", "degrees": "tp"}
 DEFAULT_REPLICAS = 64
@@ -27,7 +27,7 @@ DEFAULT_REPLICAS = 64
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """names: of what differs, in order; rows: the choices; replicas: how many there may be, from least to most."""
+    """names: of the varied settings, in order; rows: the choices; replicas: bounds of their number."""
 
     names: tuple[str, ...]
     rows: tuple[dict[str, Any], ...]
@@ -45,7 +45,9 @@ class Choices:
 
 
 def choices_of(choices: Any) -> Choices:
-    """Read what may be chosen. Raises ConfigError naming what is not known, missing or no list of values."""
+    """The candidate choices. Raises ConfigError naming an unknown or missing choice, or one that is not a list of
+    values.
+    """
     if not isinstance(choices, Mapping) or not choices:
         raise ConfigError(
             f"size_fleet: choices = {short(choices)} is not allowed; expected a mapping such as "
@@ -108,7 +110,7 @@ def _check_prefill(axes: Mapping[str, Sequence[Any]]) -> None:
 
 
 def _rows(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
-    """Each choice once: without prefill workers nobody asks what these would be."""
+    """Each choice once: without prefill workers their device and degree do not matter."""
     seen: list[dict[str, Any]] = []
     for values in product(*axes.values()):
         row = dict(zip(axes, values, strict=True))
@@ -121,7 +123,7 @@ def _rows(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
 
 
 def shown(name: str, value: Any) -> Any:
-    """A value as a table holds it."""
+    """A value in the form of a table cell."""
     if name == "router":
         return router_name(value)
     if name == "speculation":

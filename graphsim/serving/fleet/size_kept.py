@@ -1,4 +1,4 @@
-"""What a search for a fleet has found so far, kept in a file: a line each, so that a break loses nothing."""
+"""Results of a fleet search, kept in a file with one line each, so that an interruption loses nothing."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from graphsim.serving.fleet.size_job import Bound, Sized
 
 
 class Kept:
-    """Bounds and results by choice; without a path, of this process alone.
+    """Bounds and results by choice; without a path, in memory only.
 
     A result counts for as many replicas at most as it was searched with.
     """
 
     def __init__(self, path: str | Path | None, digest: str, choices: int) -> None:
-        """Goes on with a file of the same question. Raises ConfigError for any other file."""
+        """Continue a file of the same question. Raises ConfigError for any other file."""
         self.bounds: dict[int, Bound] = {}
         self.sized: dict[tuple[int, str], Sized] = {}
         self._file: TextIO | None = None
@@ -32,7 +32,7 @@ class Kept:
             lines = self._path.read_text(encoding="utf-8").split("\n") if is_present(self._path) else []
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"size_fleet: '{path}' cannot be read ({error})") from None
-        whole = lines[:-1]  # a line that a break cut short has no end
+        whole = lines[:-1]  # a line cut short by an interruption has no end
         if lines and self._of(whole[0] if whole else lines[0]) != asked:
             raise ConfigError(
                 f"size_fleet: '{path}' does not hold results of this question (other choices, traffic, limits or "
@@ -51,7 +51,7 @@ class Kept:
     def _take(self, line: str) -> None:
         entry = self._of(line)
         if not isinstance(entry, dict):
-            raise ConfigError(f"size_fleet: '{self._path}' holds a line that is no result: {line[:40]!r}")
+            raise ConfigError(f"size_fleet: '{self._path}' holds a line that is not a result: {line[:40]!r}")
         if "bound" in entry:
             bound = Bound(**entry["bound"])
             self.bounds[bound.number] = bound
@@ -62,7 +62,7 @@ class Kept:
             self.sized[found.number, entry["most"]] = found
 
     def _open(self, asked: dict[str, Any], whole: list[str]) -> None:
-        """Write what is known once more, so that a torn last line is gone, and go on behind it."""
+        """Rewrite the known results, so that a torn last line is removed, and append after them."""
         from graphsim.files.written import write_text
 
         write_text(self._path, "\n".join(whole or [json.dumps(asked)]) + "\n")
@@ -77,7 +77,10 @@ class Kept:
         self._write({"bound": asdict(found)})
 
     def size(self, found: Sized, most: str) -> None:
-        """Keep it. most: replicas at most with which it was searched."""
+        """Keep it.
+
+        most: replicas at most with which it was searched
+        """
         self.sized[found.number, most] = found
         self._write({"sized": asdict(found), "most": most})
 
@@ -87,6 +90,6 @@ class Kept:
             self._file.flush()
 
     def close(self) -> None:
-        """Nothing more will be kept."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()

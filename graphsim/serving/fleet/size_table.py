@@ -17,15 +17,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FEW_REQUESTS = 500
-"""Fewer tell little of the slowest hundredth."""
+"""Fewer requests say little on the slowest hundredth."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
     """A choice.
 
-    unit: what one replica costs an hour; beside: what workers cost that only compute prompts
-    sized: None where it was not simulated; cap: what it may cost
+    unit: what one replica costs an hour
+    beside: what workers cost that only compute prompts
+    sized: None where it was not simulated
+    cap: the cost above which it is not simulated
     """
 
     choice: Mapping[str, Any]
@@ -122,7 +124,7 @@ def _notes(question: Question) -> Sequence[str]:
 
 
 def why_none(question: Question, offers: Sequence[Offer]) -> str:
-    """One sentence: what comes nearest, or why nothing can be run."""
+    """One sentence: the nearest miss, or why nothing can be run."""
     tried = [(o.sized, o.choice) for o in offers if o.sized is not None and o.sized.attainment == o.sized.attainment]
     limits = limits_text(question.limits)
     what = f"none of {len(offers):,} choices keeps {limits} for {question.attainment:.4g} of the requests"

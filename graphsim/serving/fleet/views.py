@@ -1,4 +1,4 @@
-"""What a router sees of the replicas: the truth, or what was scraped of it some time ago."""
+"""A router's view of the replicas: live, or scraped some time ago."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from graphsim.serving.driven_engine import DrivenEngine
 from graphsim.traffic.table import BASE
 
 LLM_D_SCRAPE_S = 0.05
-"""Seconds between two looks of llm-d's and the Gateway API's endpoint picker at a server's metrics, by default
+"""Default seconds between two reads of a server's metrics by llm-d's and the Gateway API's endpoint picker
 (`--refresh-metrics-interval`, kubernetes-sigs/gateway-api-inference-extension)."""
 PROMETHEUS_SCRAPE_S = 15.0
-"""Between two of a Prometheus server whose `scrape_interval` is set as its example has it."""
+"""The same for a Prometheus server with the `scrape_interval` of its example."""
 
 
 @dataclass(slots=True)
@@ -26,7 +26,9 @@ class Clock:
 class View(Protocol):
     """One replica, as a router sees it.
 
-    number: of the replica; open: requests that the router has sent there and that have not ended; sent: all of them.
+    number: of the replica
+    open: requests that the router has sent there and that have not ended
+    sent: all of them.
         These two are the router's own and never stale; the others are the replica's
     load: requests running and waiting: those in its batch, and in its queue
     queued_tokens: tokens of the waiting prompts; kv_blocks, kv_use: blocks of its cache in use, and as a share of all
