@@ -1,4 +1,4 @@
-"""Whole adapters as a choice of a sweep: `lora=`, whose fields further choices may change one by one."""
+"""Whole adapters as a choice of a sweep: `lora=`, whose fields other choices may override one by one."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ FIELDS = {
     "strategy": "strategy", "targets": "target_modules", "rank": "rank", "active_adapters": "active_adapters",
     "max_loras": "max_loras", "max_lora_rank": "max_lora_rank",
 }  # fmt: skip
-"""Choices that are fields of an adapter, and what these are called there."""
+"""Choices that are fields of an adapter, with the fields' names."""
 
 
 def adapter_axis(given: Any, choices: Mapping[str, Any], usual: Mapping[str, Any]) -> Axis:
-    """The adapters that are asked for, each with those of its fields that are no choices of their own.
+    """The requested adapters, each with those of its fields that are not separate choices.
 
-    given: a LoraConfig, or several, None for no adapter; usual: what the fields of no adapter are in the table
+    given: a LoraConfig, or several, None for no adapter
+    usual: values of the fields in the table without an adapter
     Raises ConfigError for anything else.
     """
     adapters = list(given) if isinstance(given, list | tuple) else [given]
@@ -65,7 +66,7 @@ def adapter_of(chosen: Mapping[str, Any]) -> LoraConfig | None:
 
 
 def label_of(adapter: LoraConfig | None) -> str:
-    """An adapter as a table names it."""
+    """An adapter's label in a table."""
     if adapter is None:
         return "none"
     targets = adapter.target_modules

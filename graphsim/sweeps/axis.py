@@ -11,10 +11,10 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Axis:
-    """Choices side by side.
+    """Choices that vary together.
 
-    columns: the values of each choice by its name, as many of each; numbers in an array, so that millions of them take
-        no object of Python's for each
+    columns: the values of each choice by name, of equal length; numbers in an array, to avoid one Python object per
+        number
     """
 
     columns: Mapping[str, Sequence[Any] | np.ndarray]
@@ -32,7 +32,7 @@ class Axis:
         return Axis({name: column[where] for name, column in self.columns.items()})
 
     def entry(self, at: int) -> dict[str, Any]:
-        """The values at one place, by choice."""
+        """The values at one position, by choice."""
         return {name: _plain(column[at]) for name, column in self.columns.items()}
 
 
@@ -41,7 +41,7 @@ def _plain(value: Any) -> Any:
 
 
 def column_of(values: Sequence[Any]) -> Sequence[Any] | np.ndarray:
-    """A column of values: an array where all of them are numbers, of integers where all are whole."""
+    """A column of values: an array if all are numbers, of integers if all are whole."""
     if isinstance(values, np.ndarray):
         return _whole(values) if values.dtype.kind in "iuf" else values.tolist()
     if all(type(value) in (int, float) for value in values):

@@ -1,6 +1,6 @@
 """The best deployment for a goal: every scenario of a sweep, those within the limits, ranked.
 
-Exhaustive: a sweep is cheap enough that nothing has to be guessed, and what is best is best among all that were asked.
+The search is exhaustive, since a sweep is cheap: the best is the best of all requested scenarios.
 """
 
 from __future__ import annotations
@@ -39,23 +39,24 @@ GOALS: Mapping[str, tuple[str, bool]] = {
 """For each goal the column that decides, and whether more of it is better."""
 
 MORE_IS_BETTER = ("tokens_per_s", "tokens_per_s_per_gpu", "batch", "active_adapters", "max_batch")
-"""Columns of which one wants much; of all others one wants little."""
+"""Columns in which more is better; in all others less is better."""
 
 NAMED = (
     "model", "hardware", "precision", "engine", "strategy", "batch", "input_tokens", "output_tokens", "tp", "pp", "ep",
     "cp", "dp", "expert_placement", "redundant_experts", "rank", "active_adapters",
 )  # fmt: skip
-"""What a message says of a scenario, where it is not the same for all."""
+"""Columns that a message names if they differ between scenarios."""
 
 ADAPTER = ("engine", "targets", "rank", "active_adapters", "max_loras", "max_lora_rank")
-"""What says nothing of a deployment without an adapter, unless its results differ."""
+"""Columns without meaning for a deployment without an adapter, unless its results differ."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a deployment has to keep to; None where there is no limit. The memory of a device always is one.
+    """Limits of a deployment; None for no limit. The memory of a device is always a limit.
 
-    ttft_s, tpot_s, latency_s, devices, cost_per_token: at most; tokens_per_s: at least
+    ttft_s, tpot_s, latency_s, devices, cost_per_token: at most
+    tokens_per_s: at least
     """
 
     ttft_s: float | None = None
@@ -73,7 +74,7 @@ class Limits:
                 raise ConfigError(f"best: {name} = {short(value)} is not allowed; expected a number above 0")
 
     def given(self) -> dict[str, float]:
-        """The limits that there are, by column."""
+        """The given limits, by column."""
         every = {name: getattr(self, name) for name in self.__slots__}
         return {name: value for name, value in every.items() if value is not None}
 
@@ -130,7 +131,7 @@ def best(
 
 
 def check_goal(goal: str, limits: Limits, price_per_hour: Any) -> None:
-    """Raise ConfigError for a goal that does not exist, or one of cost where no prices are given."""
+    """Raise ConfigError for a goal that does not exist, or a cost goal without prices."""
     if not isinstance(goal, str) or goal not in GOALS:
         raise ConfigError(f"goal = {short(goal)} is not known; {choices_text(goal, GOALS)}")
     if price_per_hour is None and (goal == "cost_per_token" or limits.cost_per_token is not None):
@@ -138,14 +139,14 @@ def check_goal(goal: str, limits: Limits, price_per_hour: Any) -> None:
 
 
 def _require_power(devices: Mapping[str, Hardware]) -> None:
-    """Raise ConfigError where a device's power is not known."""
+    """Raise ConfigError if a device's power is not known."""
     without = [name for name, device in devices.items() if power_of(device) is None]
     if without:
         raise ConfigError(f"best: goal = 'energy_per_token' needs power in the file of {', '.join(without)}")
 
 
 def with_devices(frame: pd.DataFrame, prices: Mapping[str, float] | None = None) -> pd.DataFrame:
-    """The table of a sweep with devices, tokens_per_s_per_gpu and, where prices are known, cost_per_token."""
+    """The table of a sweep with devices, tokens_per_s_per_gpu and, if prices are known, cost_per_token."""
     degrees = [name for name in ("tp", "pp", "ep", "dp", "cp") if name in frame]
     found = device_count(**{name: frame[name].to_numpy(dtype=float) for name in degrees})
     rate = frame["tokens_per_s"].to_numpy()
@@ -159,14 +160,14 @@ def with_devices(frame: pd.DataFrame, prices: Mapping[str, float] | None = None)
 def ranked(frame: pd.DataFrame, goal: str, limits: Limits, capacity: Mapping[str, float]) -> pd.DataFrame:
     """The rows of a sweep with devices that meet the limits, the best one first.
 
-    capacity: memory of each device by name, to say how far what does not fit is off
+    capacity: memory of each device by name, to report how far a row is from fitting
     Raises InfeasibleError if no row meets them.
     """
     return _numbered(_in_order(frame, goal, limits, capacity))
 
 
 def _in_order(frame: pd.DataFrame, goal: str, limits: Limits, capacity: Mapping[str, float]) -> pd.DataFrame:
-    """What `ranked` gives, under the numbers that the rows have in the frame."""
+    """As `ranked`, with the row numbers of the frame."""
     excess = _excess(frame, limits, capacity)
     kept = _runs(frame) & np.all([over <= 1.0 for over in excess.values()], axis=0)
     if not kept.any():
@@ -188,7 +189,8 @@ def _numbered(found: pd.DataFrame) -> pd.DataFrame:
 def pareto(frame: pd.DataFrame, x: str, y: str, maximise: Sequence[str] = MORE_IS_BETTER) -> pd.DataFrame:
     """The rows that no other row beats in one column without losing in the other, in the order of `x`.
 
-    x, y: names of two columns; maximise: those of them in which more is better; in the others less is better
+    x, y: names of two columns
+    maximise: those of them in which more is better; in the others less is better
     Rows without numbers are left out, as are those that do not fit, where the table says so. Of rows that are equal in
     both columns, the first is kept. Raises ConfigError for a column that does not exist or is not numeric.
     """
@@ -243,7 +245,7 @@ def prices_of(price_per_hour: Any, known: Mapping[str, Any]) -> dict[str, float]
 
 
 def _device_name(typed: Any) -> str:
-    """The catalog's name for a device as somebody types it, else what was typed."""
+    """The catalog's name for a device as typed by a user, else the text itself."""
     try:
         return load_hardware(str(typed)).name
     except ConfigError:
@@ -264,14 +266,14 @@ def _by_device(frame: pd.DataFrame, values: Mapping[str, float]) -> np.ndarray:
 
 
 def _distinct(frame: pd.DataFrame) -> pd.DataFrame:
-    """Without what differs in an adapter only, where there is none."""
+    """Without rows that differ only in adapter fields of no adapter."""
     columns = [name for name in frame if name not in ADAPTER]
     kept: pd.DataFrame = frame[~((frame["strategy"] == BASE) & frame.duplicated(columns))]
     return kept
 
 
 def _why_none(frame: pd.DataFrame, excess: Mapping[str, np.ndarray], limits: Limits) -> str:
-    """One sentence: what excludes how many, and which row comes nearest to all limits."""
+    """One sentence: how many rows each limit excludes, and which row comes nearest to all limits."""
     runs = _runs(frame)
     if not runs.any():
         reason = frame["reason"].astype(str).value_counts()
@@ -296,7 +298,7 @@ def _why_none(frame: pd.DataFrame, excess: Mapping[str, np.ndarray], limits: Lim
 
 
 def _runs(frame: pd.DataFrame) -> np.ndarray:
-    """Which rows break no rule, whether or not they fit."""
+    """The rows that break no rule, whether or not they fit."""
     whole: np.ndarray = frame["latency_s"].notna().to_numpy() & frame["reason"].isin(("", DOES_NOT_FIT)).to_numpy()
     return whole
 
@@ -308,14 +310,14 @@ def _limit_text(name: str, given: Mapping[str, float]) -> str:
 
 
 def _beyond(ratio: float, least: bool) -> str:
-    """How far a limit is missed."""
+    """Text on how far a limit is missed."""
     if ratio < 2.0:
         return f"{1.0 - 1.0 / ratio:.1%} too little" if least else f"{ratio - 1.0:.1%} too much"
     return f"{ratio:.3g} times too {'little' if least else 'much'}"
 
 
 def _row_text(frame: pd.DataFrame, row: int) -> str:
-    """What tells a row apart from the others: the model and the device at least."""
+    """Text that identifies a row among the others: at least the model and the device."""
     values = frame.iloc[row]
     told = [f"{values['model']} on {values['hardware']}"]
     for name in NAMED[2:]:

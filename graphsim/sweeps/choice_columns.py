@@ -1,4 +1,6 @@
-"""The choices of a grid as columns of a table: numbers, and names by number; of what nobody chose, the default."""
+"""The choices of a grid as columns of a table: numbers, and categorical names; defaults for choices that were not
+given.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ TAKEN_FROM = {"precision": ("model",), "cost": ("hardware", "engine")}
 
 
 def choices_table(grid: Grid) -> pd.DataFrame:
-    """One row per scenario, one column per choice. Whole numbers are integers, whatever part of a grid it is."""
+    """One row per scenario, one column per choice. Whole numbers are integers in every part of a grid."""
     columns: dict[str, Any] = {}
     rows = _entries(grid)
     for axis, row in zip(grid.axes, rows, strict=True):
@@ -36,14 +38,14 @@ def choices_table(grid: Grid) -> pd.DataFrame:
 
 
 def _entries(grid: Grid) -> list[np.ndarray]:
-    """For each axis, which of its entries each row has."""
+    """For each axis, the entry index of each row."""
     axes = range(len(grid.axes))
     indices = [np.arange(len(grid.axes[i])).reshape([-1 if j == i else 1 for j in axes]) for i in axes]
     return [np.broadcast_to(index, grid.shape).ravel() for index in indices]
 
 
 def _named(grid: Grid, rows: list[np.ndarray], name: str) -> pd.Categorical:
-    """The column of a choice that is no number.
+    """The column of a choice that is not a number.
 
     A default depends on other choices too: there is a label for each combination of their entries.
     """

@@ -1,4 +1,4 @@
-"""A digest of what was asked, by which work that was begun is known again."""
+"""A digest of a request, by which interrupted work is recognised."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def digest_of(*things: Any) -> str:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """A value spelt out, the same in every process; places in the file system do not count."""
+    """A value as text, the same in every process; file locations do not count."""
     if isinstance(value, Mapping):
         yield "mapping"
         for key, entry in value.items():

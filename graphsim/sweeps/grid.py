@@ -1,7 +1,7 @@
 """The scenarios of a sweep: axes of choices, and their Cartesian product in order.
 
-An axis holds the values of one choice, or of several that go together (zipped). Choices that make different graphs
-are walked through; the others stay arrays of one axis each, which broadcast against each other.
+An axis holds the values of one choice, or of several that go together (zipped). Choices that change the graph are
+iterated over; the others stay arrays of one axis each, which broadcast against each other.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ ADAPTER = ("rank", "active_adapters", "max_loras", "max_lora_rank")
 SPECULATION = "speculation"
 OWN_COLUMNS = ("sp", "cp")
 OPTIONAL = (SPECULATION, LORA, *OWN_COLUMNS)
-"""Choices that a table has a column of only where they are made."""
+"""Choices that have a column only if they are given."""
 
 NUMBERS = ("batch", "input_tokens", "output_tokens", "dp", "rank", "active_adapters", "max_loras", "max_lora_rank")
-"""Choices that are numbers on one graph; all others make another."""
+"""Choices that are numbers on one graph; all others change the graph."""
 
 Place = tuple[int | slice, ...]
-"""Some of a grid: for each axis one entry, or a range of them."""
+"""A part of a grid: for each axis one entry, or a range of entries."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The axes of a sweep, and the rewritings of the user's own that every graph goes through."""
+    """The axes of a sweep, and the user's own passes for every graph."""
 
     axes: tuple[Axis, ...]
     passes: tuple[Pass, ...] = ()
@@ -82,7 +82,7 @@ class Grid:
         return Grid(tuple([axis.part(where) for axis, where in zip(self.axes, parts, strict=True)]), self.passes)
 
     def structures(self) -> Iterator[tuple[dict[str, Any], Place]]:
-        """Each combination of the choices that make a graph, and where its scenarios are."""
+        """Each combination of the choices that determine a graph, with the positions of its scenarios."""
         shaping = [i for i, axis in enumerate(self.axes) if not axis.names <= set(NUMBERS)]
         for entry in np.ndindex(*[self.shape[i] for i in shaping]):
             place: list[int | slice] = [slice(None)] * len(self.axes)
@@ -133,7 +133,7 @@ def grid_of(
     zipped: Sequence[Sequence[str]] = (),
     passes: Sequence[Pass] = (),
 ) -> Grid:
-    """The grid that a user asks for: of choices, or of deployments and requests.
+    """The requested grid: of choices, or of deployments and requests.
 
     Raises ConfigError for a choice that does not exist, is empty, or has a value that no scenario could have.
     """
@@ -172,12 +172,12 @@ def _of_deployments(
     zipped: Sequence[Sequence[str]],
     passes: Sequence[Pass],
 ) -> Grid:
-    """The grid of deployments, whose choices stand side by side, and the requests that are choices of their own."""
+    """The grid of deployments, whose choices vary together, and of requests, which are separate choices."""
     said = [name for name in choices if name not in (*REQUESTS, SPECULATION)]
     said += ["hardware"] * (hardware is not None) + ["passes"] * bool(passes)
     if said:
         raise ConfigError(
-            f"sweep: {', '.join(said)} given beside deployments, which say {'it' if len(said) == 1 else 'them'} "
+            f"sweep: {', '.join(said)} given together with deployments, which say {'it' if len(said) == 1 else 'them'} "
             f"already; allowed: {', '.join((*REQUESTS, SPECULATION))}"
         )
     rows = [_choices_of(entry) for entry in deployments]
@@ -204,9 +204,9 @@ def _speculations(choices: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def _choices_of(deployment: Any) -> dict[str, Any]:
-    """What a deployment says of every choice but the requests, and the deployment itself."""
+    """A deployment's value of every choice except the requests, and the deployment itself."""
     if not isinstance(deployment, Deployment):
-        raise ConfigError(f"sweep: {short(deployment)} stands beside deployments; give a Deployment for it too")
+        raise ConfigError(f"sweep: {short(deployment)} is given together with deployments; give it as a Deployment too")
     if scenarios_in(deployment) is not None:
         raise ConfigError("sweep: a deployment holds arrays of scenarios; give one deployment for each")
     deployment = deployment.under(DEFAULT_ENGINE)
@@ -228,11 +228,11 @@ def _axes(listed: Mapping[str, Sequence[Any]], zipped: Sequence[Sequence[str]]) 
             if name not in listed:
                 raise ConfigError(f"sweep: zipped names no choice '{name}'; {choices_text(name, listed)}")
             if name in group:
-                raise ConfigError(f"sweep: zipped names '{name}' twice; a choice can go along with one group only")
+                raise ConfigError(f"sweep: zipped names '{name}' twice; a choice can belong to one group only")
             group[name] = tuple(names)
         if len({len(listed[name]) for name in names}) > 1:
             lengths = ", ".join(f"{name} has {len(listed[name])}" for name in names)
-            raise ConfigError(f"sweep: zipped choices need as many values each; {lengths}")
+            raise ConfigError(f"sweep: zipped choices need equally many values; {lengths}")
     done: set[str] = set()
     for name in listed:
         names = group.get(name, (name,))
@@ -268,7 +268,9 @@ def _many(value: Any) -> list[Any]:
 
 
 def _check_names(listed: Mapping[str, list[Any]]) -> None:
-    """Placements, formats and cost models that exist, by name: a function could not be sent to another process."""
+    """Check placements, formats and cost models, which must be names: a function could not be sent to another
+    process.
+    """
     for placement in listed["expert_placement"]:
         Parallelism(expert_placement=placement)
     for precision in listed["precision"]:
@@ -281,7 +283,7 @@ def _check_names(listed: Mapping[str, list[Any]]) -> None:
 
 
 def _check_numbers(listed: Mapping[str, list[Any]]) -> None:
-    """Every number by itself, as a single simulation would check it."""
+    """Check every number separately, as a single simulation would."""
     numeric = {*NUMBERS, *DEGREES}
     try:
         arrays = {name: np.asarray(listed[name], dtype=float) for name in numeric}

@@ -1,4 +1,4 @@
-"""A piece of a sweep as one unit of work: self-contained, so that any process can do it."""
+"""A part of a sweep as one unit of work: self-contained, so that any process can run it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from graphsim.symbolic.substitute import with_fields
 
 TIMES = ("ttft_s", "tpot_s", "latency_s", "tokens_per_s")
 ENERGIES = {"watts": "watts", "energy_per_token_j": "per_token_j"}
-"""Columns of a sweep, and what they are called in an `Energy`."""
+"""Columns of a sweep, with their names in an `Energy`."""
 RESULTS = (*TIMES, "one_time_s", *ENERGIES, "memory_bytes")
 TEXTS = ("reason", "caution")
 DOES_NOT_FIT = "does not fit in the memory of one device"
@@ -39,7 +39,9 @@ BLOCK = 2**16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """The scenarios of one graph: what makes the graph, pickled unless it stays here, and the grid of numbers on it."""
+    """The scenarios of one graph: the choices that determine it, pickled unless the job stays in this process, and the
+    grid of numbers.
+    """
 
     structure: bytes | Mapping[str, Any]
     numbers: Mapping[str, np.ndarray]
@@ -47,9 +49,9 @@ class Job:
 
 
 def jobs_of(grid: Grid, most: int, *, here: bool) -> list[tuple[Job, Place]]:
-    """The jobs that fill a grid, of at most `most` rows each, and where each one's scenarios are.
+    """The jobs that fill a grid, of at most `most` rows each, and the positions of each one's scenarios.
 
-    here: whether this process does them. Raises ConfigError where another does, and something cannot be sent there.
+    here: whether this process runs them. Raises ConfigError if another process does and something cannot be sent to it.
     """
     jobs = []
     for chosen, place in grid.structures():
@@ -67,7 +69,7 @@ def jobs_of(grid: Grid, most: int, *, here: bool) -> list[tuple[Job, Place]]:
 
 
 def _kept(chosen: dict[str, Any]) -> bytes | dict[str, Any]:
-    """Pickled, so that a later sweep finds the same objects again; as it is where that cannot be."""
+    """Pickled, so that a later sweep finds the same objects again; unchanged if that is impossible."""
     try:
         return packed(chosen, "sweep")
     except ConfigError:
@@ -75,11 +77,11 @@ def _kept(chosen: dict[str, Any]) -> bytes | dict[str, Any]:
 
 
 def evaluate(job: Job) -> dict[str, Any]:
-    """The results of a job's scenarios, arrays that broadcast to its shape; or the reason why there are none.
+    """The results of a job's scenarios, arrays that broadcast to its shape; or the reason for their absence.
 
     reason: of all that do not fit, or of every scenario; caution: of all; rules: of those that break a rule, else ""
     """
-    _structure(job.structure)  # raises for what this process does not find
+    _structure(job.structure)  # raises for modules that this process cannot import
     try:
         inference = _inference(
             job.structure, tuple((name, float(values.flat[0])) for name, values in job.numbers.items())
@@ -100,7 +102,7 @@ def evaluate(job: Job) -> dict[str, Any]:
 
 
 def _rules(inference: Inference, job: Job) -> tuple[np.ndarray, np.ndarray]:
-    """For each scenario the rule that it breaks, and whether it is simulated all the same."""
+    """For each scenario the rule that it breaks, and whether it is still simulated."""
     deployment, lora, numbers = inference.deployment, inference.deployment.adapter, job.numbers
     if lora is not None:
         lora = with_fields(lora, {name: numbers[name] for name in ADAPTER if name in numbers})
@@ -135,7 +137,7 @@ def _room(memory: Memory) -> dict[str, Any]:
 
 
 def _structure(structure: bytes | Mapping[str, Any]) -> Mapping[str, Any]:
-    """What makes the graph, the same objects for every job on it."""
+    """The choices that determine the graph, as the same objects for every job on it."""
     return _unpickled(structure) if isinstance(structure, bytes) else structure
 
 
@@ -155,7 +157,7 @@ def _inference(structure: bytes | Mapping[str, Any], numbers: tuple[tuple[str, A
 
 
 def inference_of(chosen: Mapping[str, Any]) -> Inference:
-    """What a scenario with all its choices simulates."""
+    """The inference of a scenario with all its choices."""
     return _inference(chosen, ())
 
 
@@ -168,9 +170,9 @@ def _deployment(chosen: Mapping[str, Any]) -> Deployment:
 
 
 def _through_the_passes(job: Job) -> dict[str, Any]:
-    """For a structure without recorded formulas, and with drafts: scenarios in a row through the passes themselves.
+    """For a structure without recorded formulas, and with drafts: the scenarios evaluated by the passes themselves.
 
-    One scenario at a time where a pass of the user's own needs single numbers.
+    One scenario at a time if a user's own pass needs single numbers.
     """
     flat = {name: np.broadcast_to(values, job.shape).ravel() for name, values in job.numbers.items()}
     size = flat["batch"].size

@@ -1,8 +1,8 @@
 """Sweeps larger than memory: written to a folder of Parquet files in parts, and resumable after an interruption.
 
-A part is a run of rows. Each is computed, encoded and written on its own, by whichever process is free, and put in
-place whole; so memory holds a few parts at most, and what is there is finished. `_sweep.json` says what was asked for.
-Names that begin with `_` or `.` are no data to Parquet readers: `pandas.read_parquet(folder)` gives the whole table.
+A part is a run of rows. Each is computed, encoded and written separately, by any free process, and moved into place
+atomically; so memory holds a few parts at most, and existing parts are complete. `_sweep.json` records the request.
+Parquet readers ignore names that begin with `_` or `.`: `pandas.read_parquet(folder)` gives the whole table.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ def sweep_to_parquet(
     """
     _need_pyarrow()
     if not (executor is None or isinstance(executor, Executor) or callable(executor)):
-        raise ConfigError(f"executor = {short(executor)} is neither a concurrent.futures.Executor nor makes one")
+        raise ConfigError(
+            f"executor = {short(executor)} is neither a concurrent.futures.Executor nor a function that creates one"
+        )
     chunk_rows = checked_number("chunk_rows", chunk_rows, 1, one=True)
     grid = grid_of(models, hardware, choices, zipped, passes)
     folder = Path(path)
@@ -113,13 +115,15 @@ def encode(part: _RowFile) -> bytes:
 
 @lru_cache(maxsize=4)
 def _grid(pickled: bytes) -> Grid:
-    """The same objects for every part, so that their formulas are recorded once in a process."""
+    """The same objects for every part, so that their formulas are recorded once per process."""
     grid: Grid = unpacked(pickled, "sweep")
     return grid
 
 
 def _arrow(frame: pd.DataFrame) -> pyarrow.Table:
-    """The table in types that do not depend on its rows: names are texts by number, even where there is none."""
+    """The table in types that do not depend on its rows: names are dictionary-encoded texts, even if all are
+    missing.
+    """
     import pyarrow
 
     columns = {}
@@ -134,7 +138,7 @@ def _arrow(frame: pd.DataFrame) -> pyarrow.Table:
 
 
 def _is_whole(file: Path, rows: int) -> bool:
-    """Whether a part of an earlier run is there and can be read from end to end; one that cannot is done again."""
+    """Whether a part of an earlier run exists and can be read completely; otherwise it is computed again."""
     import pyarrow
     from pyarrow import parquet
 
@@ -147,7 +151,7 @@ def _is_whole(file: Path, rows: int) -> bool:
 
 
 def _claim(folder: Path, grid: Grid, chunk_rows: int, resume: bool) -> int:
-    """Make the folder, or find it made by the same sweep; returns the rows per part.
+    """Create the folder, or check that the same sweep created it; returns the rows per part.
 
     Raises ConfigError for a folder of anything else.
     """
@@ -156,7 +160,7 @@ def _claim(folder: Path, grid: Grid, chunk_rows: int, resume: bool) -> int:
     try:
         folder.mkdir(exist_ok=True)
         there = json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else None
-        torn = f".{Path(MANIFEST).stem}."  # how a manifest's name starts while it is written
+        torn = f".{Path(MANIFEST).stem}."  # prefix of a manifest's name while it is written
         foreign = there is None and any(not entry.name.startswith(torn) for entry in folder.iterdir())
     except OSError as error:
         raise ConfigError(f"sweep: the folder '{folder}' cannot be used ({error.strerror})") from None
@@ -181,7 +185,7 @@ def _claim(folder: Path, grid: Grid, chunk_rows: int, resume: bool) -> int:
 
 
 def request_hash(grid: Grid) -> str:
-    """A digest of all that the rows depend on: choices, models, devices, engines, fitted constants, version."""
+    """A digest of everything that the rows depend on: choices, models, devices, engines, fitted constants, version."""
     engines = [load_profile(name) for name in _column(grid, "engine")]
     costs = set(_column(grid, "cost"))
     fitted: list[Any] = []
@@ -202,7 +206,7 @@ def _column(grid: Grid, name: str) -> list[Any]:
 
 
 def _need_pyarrow() -> None:
-    """Raise ConfigError where Parquet files cannot be written."""
+    """Raise ConfigError if Parquet files cannot be written."""
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError:

@@ -1,4 +1,4 @@
-"""Whether a table will fit in memory, asked before any of it is computed."""
+"""Whether a table will fit in memory, checked before it is computed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from graphsim.errors import ConfigError
 from graphsim.units import bytes_text
 
 CELL_BYTES = 8
-"""Of a number in a table."""
+"""Bytes of a number in a table."""
 
 
 def require_room(rows: int, columns: int, instead: str) -> None:
-    """Raise ConfigError where a table of numbers takes more memory than is free. instead: what to do about it"""
+    """Raise ConfigError if a table of numbers takes more memory than is free.
+
+    instead: advice for the message
+    """
     takes, free = rows * columns * CELL_BYTES, free_bytes()
     if free is not None and takes > free:
         raise ConfigError(
@@ -40,7 +43,7 @@ def _machine_bytes() -> int | None:
 
 
 def _group_bytes() -> int | None:
-    """What the limit of a container leaves, by control groups of version 2."""
+    """Free memory under a container's limit, by control groups of version 2."""
     folder = Path("/sys/fs/cgroup")
     with suppress(OSError, ValueError):
         most = int((folder / "memory.max").read_text(encoding="ascii"))

@@ -24,7 +24,7 @@ Progress = Callable[[int, int], None]
 """Called with rows done and rows in all."""
 
 REMOTE_BLOCK = 2**18
-"""Rows of a job that goes to another process: enough to be worth the way."""
+"""Rows of a job for another process: enough to outweigh the transfer."""
 
 AT_ONCE = 64
 """Jobs handed to an executor before the first has to be back, so that a long sweep does not queue up in memory."""

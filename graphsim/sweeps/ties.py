@@ -17,13 +17,13 @@ RESTS_ON = {"tokens_per_s_per_gpu": ("tokens_per_s", 1.0), "cost_per_token": ("t
 """For columns that no interval is of: the number that they go with, and its exponent."""
 
 MOST, PATIENCE = 10, 2
-"""Rows behind the first that are looked at, and how many of them in a row may differ before that ends."""
+"""The number of rows after the first that are examined, and how many of them in a row may differ before that ends."""
 
 
 def ties(grid: Grid, found: pd.DataFrame, column: str) -> list[bool | None]:
     """For each ranked row, whether it cannot be told apart from the first: their ratio may be 1, in COVERAGE of cases.
 
-    None where unknown, as of energy. Of long tables the top is looked at; what lies behind it counts as told
+    None where unknown, as of energy. Only the top of a long table is examined; the rows below it count as told
     apart.
     found: rows of the grid's table, under their numbers there, in the order of `column`
     """

@@ -83,7 +83,7 @@ def sweep_training(
 
 
 def _shifted(progress: Progress | None, before: int, rows: int) -> Progress | None:
-    """Progress of one grid of several, behind so many rows of all."""
+    """Progress of one of several grids, after this number of rows of all."""
     return None if progress is None else lambda done, _: progress(before + done, rows)
 
 

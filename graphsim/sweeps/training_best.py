@@ -85,7 +85,8 @@ def best_training(
     goal: `step`, `hours`, `cost`, `cost_per_token`, `memory` (lowest), `tokens_per_s`, `tokens_per_s_per_gpu`, `mfu`
         (highest); cost and hours are for `tokens` tokens
     tokens: number of tokens of the whole run, needed for its cost and hours
-    devices, memory_bytes, step_s, hours, cost: upper limits; tokens_per_s: lower limit
+    devices, memory_bytes, step_s, hours, cost: upper limits
+    tokens_per_s: lower limit
     price_per_hour: of one device, in any currency: one number, or a mapping of device names to prices
     executor, progress, choices: as in `sweep_training`
     Columns: the sweep's, then hours and, with prices, cost_per_token and cost. Ties are ordered by fewer devices.
@@ -164,13 +165,13 @@ def _excess(frame: pd.DataFrame, limits: TrainingLimits) -> dict[str, np.ndarray
 
 
 def _runs(frame: pd.DataFrame) -> np.ndarray:
-    """Which rows break no rule, whether or not they fit."""
+    """The rows that break no rule, whether or not they fit."""
     whole: np.ndarray = frame["step_s"].notna().to_numpy() & frame["reason"].isin(("", DOES_NOT_FIT)).to_numpy()
     return whole
 
 
 def _why_none(frame: pd.DataFrame, excess: Mapping[str, np.ndarray]) -> str:
-    """One sentence: what excludes how many, and which row comes nearest to all limits."""
+    """One sentence: how many rows each limit excludes, and which row comes nearest to all limits."""
     runs = _runs(frame)
     if not runs.any():
         reason = frame["reason"].astype(str).value_counts()
@@ -188,7 +189,7 @@ def _why_none(frame: pd.DataFrame, excess: Mapping[str, np.ndarray]) -> str:
 
 
 def _row_text(frame: pd.DataFrame, row: pd.Series[Any]) -> str:
-    """What tells a row apart from the others: the model and the device at least."""
+    """Text that identifies a row among the others: at least the model and the device."""
     told = [f"{row['model']} on {row['hardware']}"]
     for name in (*STRUCTURE, *NUMBERS):
         if name not in ("model", "hardware") and name in frame and frame[name].nunique(dropna=False) > 1:

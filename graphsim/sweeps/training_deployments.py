@@ -31,7 +31,7 @@ def grids_of(models: Any, hardware: Any, choices: Mapping[str, Any]) -> list[Tra
     if said:
         allowed = ", ".join(name for name in (*list(STRUCTURE)[2:], "batch", "seq_len") if name not in SAID)
         raise ConfigError(
-            f"sweep_training: {', '.join(said)} given beside deployments, which say "
+            f"sweep_training: {', '.join(said)} given together with deployments, which say "
             f"{'it' if len(said) == 1 else 'them'} already; allowed: {allowed} and the like"
         )
     return [_grid_of(entry, choices) for entry in entries]
@@ -40,7 +40,7 @@ def grids_of(models: Any, hardware: Any, choices: Mapping[str, Any]) -> list[Tra
 def _grid_of(deployment: Any, choices: Mapping[str, Any]) -> TrainingGrid:
     if not isinstance(deployment, Deployment):
         raise ConfigError(
-            f"sweep_training: {short(deployment)} stands beside deployments; give a Deployment for it too"
+            f"sweep_training: {short(deployment)} is given together with deployments; give it as a Deployment too"
         )
     if scenarios_in(deployment) is not None:
         raise ConfigError("sweep_training: a deployment holds arrays of scenarios; give one deployment for each")

@@ -57,7 +57,7 @@ class Structure:
     """One combination of the choices that make a graph, and the numbers of its scenarios.
 
     numbers: of an axis each, which broadcast against each other
-    asked: names of the choices that somebody made
+    asked: names of the choices that the user made
     deployment: that says model, hardware, adapter and degrees; None where choices do
     """
 
@@ -88,7 +88,7 @@ class Structure:
 
     @property
     def accumulate(self) -> NDArray[np.float64]:
-        """Micro-batches of a step: as chosen, or so many that a step has its `global_batch`."""
+        """Micro-batches of a step: as chosen, or the number that makes up the `global_batch`."""
         numbers = self.numbers
         whole = numbers["global_batch"] / (numbers["batch"] * numbers["dp"])
         return np.where(numbers["global_batch"] > 0, whole, numbers["accumulate"])
@@ -126,7 +126,7 @@ class TrainingGrid:
                 yield Structure(chosen=chosen, numbers=numbers, asked=self.asked, deployment=self.deployment)
 
     def table(self) -> pd.DataFrame:
-        """One row per scenario, a column per choice; of those that say nothing, the ones that somebody asked for."""
+        """One row per scenario, a column per choice; of those that say nothing, the ones that were asked for."""
         import pandas as pd
 
         shape = (*[len(values) for values in self.structure.values()], *self.shape)
@@ -155,7 +155,7 @@ def training_grid(models: Any, hardware: Any, choices: Mapping[str, Any]) -> Tra
         if name not in known or name in ("model", "hardware"):
             raise ConfigError(f"sweep_training has no choice '{name}'; {choices_text(name, list(known)[2:])}")
     if "global_batch" in choices and "accumulate" in choices:
-        raise ConfigError("accumulate given beside global_batch, which decides it; leave one out")
+        raise ConfigError("accumulate given together with global_batch, which decides it; leave one out")
     structure = {name: tuple(listed(name, choices.get(name, default))) for name, default in STRUCTURE.items()}
     structure["model"] = tuple(load_model(ref) for ref in _several("model", models))
     structure["hardware"] = tuple(load_hardware(ref) for ref in _several("hardware", hardware))
