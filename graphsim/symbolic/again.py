@@ -1,4 +1,4 @@
-"""A recorded formula made again of other operands: of other symbols, or of numbers in their place."""
+"""A recorded formula rebuilt from other operands: other symbols, or numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def again(formula: Any, variable: Callable[[str], Any]) -> Any:
 
 
 def made_of(node: Expr, operands: Sequence[Any]) -> Any:
-    """A formula's last operation on other operands."""
+    """A formula's last operation applied to other operands."""
     if node.linear is not None:
         constant, terms = node.linear
         return weighted(constant, [(weight, operand) for (_, weight), operand in zip(terms, operands, strict=True)])

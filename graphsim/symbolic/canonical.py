@@ -1,8 +1,8 @@
-"""An order of formulas that does not depend on when they were recorded, so that alike ones are printed alike.
+"""An order of formulas independent of the order of recording, so that similar formulas are printed alike.
 
-Two formulas have one shape where they differ in numbers, tables and the order of terms alone. Terms, and the factors of
-a product or a maximum, stand in the order of how they look on the surface, so that what differs deep within one leaves
-the order as it is, and then of their shapes; numbers stand in front.
+Two formulas have the same shape if they differ only in numbers, tables and the order of terms. Terms, and the factors
+of a product or a maximum, are sorted by their top-level appearance, so that differences deep within one do not affect
+the order, and then by their shapes; numbers come first.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from graphsim.symbolic.operations import OPERATIONS
 from graphsim.symbolic.tables import Table
 
 _EITHER_WAY = frozenset({np.multiply, np.add, np.maximum, np.minimum, np.logical_and, np.logical_or})
-"""Operations whose operands may change places."""
+"""Commutative operations."""
 
 _NUMBER = -1
 
 _DEPTH = 3
-"""Operations below one another that make up its looks."""
+"""Depth of the operations that determine its appearance."""
 
 
 class Shapes:
@@ -37,7 +37,7 @@ class Shapes:
     def ordered(self, results: Iterable[Any], given: Container[int] = ()) -> list[Expr]:
         """All formulas that the results depend on, operands first, in the order in which they are needed.
 
-        given: serial numbers of formulas that are known, and what they alone depend on is not needed
+        given: serial numbers of known formulas, whose own dependencies are not needed
         """
         found: dict[int, Expr] = {}
         todo = [(result, False) for result in reversed(list(results)) if isinstance(result, Expr)]
@@ -54,7 +54,7 @@ class Shapes:
         return list(found.values())
 
     def operands(self, node: Expr) -> list[tuple[Any, float]]:
-        """What an operation takes, in order, each with its weight in a sum."""
+        """The operands of an operation, in order, each with its weight in a sum."""
         weights = [weight for _, weight in node.linear[1]] if node.linear is not None else [1.0] * len(node.operands)
         pairs = list(zip(node.operands, weights, strict=True))
         if node.linear is not None or node.function in _EITHER_WAY:
@@ -97,7 +97,7 @@ class Shapes:
         return self._numbers.setdefault((node.name, self._function(node), *shapes), len(self._numbers))
 
     def _function(self, node: Expr) -> Any:
-        """What tells an operation from others of another shape."""
+        """The part of an operation that distinguishes its shape."""
         function: Any = node.function
         if isinstance(function, Kernel):
             return "kernel", function.arguments

@@ -1,4 +1,4 @@
-"""Whether a formula is linear in a variable wherever it neither bends nor jumps."""
+"""Whether a formula is piecewise linear in a variable."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _LEVEL = frozenset(
     {np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal, np.logical_and, np.logical_or}
     | {np.ceil, np.floor, np.floor_divide}
 )
-"""What is constant between its jumps."""
+"""Functions that are piecewise constant."""
 
 _SIDES = frozenset({np.maximum, np.minimum, np.absolute, np.mod})
-"""What is one of its operands there, or differs from it by a constant."""
+"""Functions that are piecewise equal to an operand, up to a constant."""
 
 
 def is_linear(formula: Any, variable: str) -> bool:
-    """Whether each piece of a formula is known to be a straight line along a variable."""
+    """Whether each piece of a formula is known to be linear in a variable."""
     degree: dict[int, int] = {}
     for node in needed([formula]):
         degree[node.serial] = _degree(node, [degree[x.serial] if isinstance(x, Expr) else 0 for x in node.operands],

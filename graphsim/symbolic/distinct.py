@@ -8,17 +8,19 @@ from typing import Any
 import numpy as np
 
 FEW = 256
-"""Arrays of at most so many values are not searched for equal ones."""
+"""Arrays of at most this number of values are not searched for equal ones."""
 
 _SAMPLE, _DIFFERENT = 64, 56
-"""Values of an array that are looked at, and how many of them differ where a search for equal ones does not pay."""
+"""Values of an array that are examined, and the number of distinct ones from which a search for equal values does not
+pay.
+"""
 
 
 def at_distinct(function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
-    """function(arguments), elementwise, where each argument takes each of its values once.
+    """function(arguments), elementwise, evaluated once per distinct combination.
 
-    Arguments that vary along dimensions of their own span a grid of distinct values; those that share a dimension are
-    handed on unchanged.
+    Arguments that vary along separate dimensions span a grid of distinct values; those that share a dimension are
+    passed on unchanged.
     """
     arrays = [value for value in arguments if isinstance(value, np.ndarray) and value.size > FEW]
     groups = _by_array(arguments)
@@ -34,7 +36,7 @@ def at_distinct(function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
 
 
 def _repeats(array: np.ndarray) -> bool:
-    """Whether values seem to come back in an array."""
+    """Whether values of an array seem to repeat."""
     some = array.ravel()[:: max(array.size // _SAMPLE, 1)][:_SAMPLE]
     return len(set(some.tolist())) < _DIFFERENT
 
@@ -44,7 +46,7 @@ def _plain(value: Any) -> Any:
 
 
 def _by_array(arguments: Sequence[Any]) -> list[list[int]]:
-    """Positions of the arguments that are arrays; those that are the same array together."""
+    """Positions of the arguments that are arrays; identical arrays grouped together."""
     groups: dict[int, list[int]] = {}
     for i, value in enumerate(arguments):
         if isinstance(value, np.ndarray) and value.size > 1:

@@ -1,11 +1,11 @@
-"""Numbers that record what is done to them.
+"""Numbers that record the operations on them.
 
-An `Expr` goes wherever a float or an array over scenarios goes (law: arithmetic and numpy's elementwise functions
-only), so that running the passes once yields the formula of their result. Equal formulas are one object, constants
-are folded and sums kept in a normal form `constant + sum of coefficient * term`, in which a repeated layer is a
-coefficient. The set of operations is closed (`operations.py`). What needs an actual number (a branch, numpy.any) raises
-NotRecordable, which names the line that asked; questions with a sound answer are in `graphsim.symbolic.questions`.
-Equal formulas as one object: hash consing, Filliâtre and Conchon, ML workshop 2006.
+An `Expr` can replace a float or an array over scenarios (law: arithmetic and numpy's elementwise functions only), so
+that running the passes once yields the formula of their result. Equal formulas are one object, constants are folded and
+sums kept in a normal form `constant + sum of coefficient * term`, in which a repeated layer is a coefficient. The set
+of operations is closed (`operations.py`). What needs an actual number (a branch, numpy.any) raises NotRecordable, which
+names the line; queries with a sound answer are in `graphsim.symbolic.questions`. Equal formulas as one object: hash
+consing, Filliâtre and Conchon, ML workshop 2006.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _OF_NUMPY = (np.ndarray, np.generic)
 
 
 class Tape:
-    """All formulas of one recording, in the order of their making: operands come before what uses them.
+    """All formulas of one recording, in order of creation: operands come before their users.
 
-    literal: whether sums and products are recorded in their own order, for results equal to the last bit; where not,
+    literal: whether sums and products are recorded in their own order, for results equal to the last bit; otherwise
         sums are in normal form
-    refused: what its symbols were last asked in vain, with file and line; stays though the exception was swallowed
-    guards: refusals that depend on its symbols (`guard.py`), each once
+    refused: the last unsupported use of its symbols, with file and line; kept even if the exception was swallowed
+    guards: checks that depend on its symbols (`guard.py`), each once
     """
 
     def __init__(self, *, literal: bool = False) -> None:
@@ -47,13 +47,13 @@ class Tape:
         self._lock = Lock()
 
     def variable(self, name: str) -> Expr:
-        """A number that is given at evaluation: a size, and so at least zero."""
+        """A number supplied at evaluation: a size, and so at least zero."""
         key = ("variable", name)
         found = self._known.get(key)
         return found if found is not None else self._node(key, None, (), frozenset((name,)))
 
     def apply(self, function: Function, *operands: Any) -> Expr:
-        """function(operands), folded with an equal formula made before; operands are formulas or plain numbers."""
+        """function(operands), deduplicated with equal existing formulas; operands are formulas or plain numbers."""
         return self.applied(function, [x if type(x) is Expr else _plain(x, operands) for x in operands])
 
     def applied(self, function: Function, operands: Sequence[Any]) -> Expr:
@@ -63,7 +63,7 @@ class Tape:
         return found if found is not None else self._node(key, function, tuple(operands), _free(operands))
 
     def linear(self, constant: float, terms: dict[int, float]) -> Any:
-        """constant + sum of coefficient * node; a plain number where no term is left."""
+        """constant + sum of coefficient * node; a plain number if no term is left."""
         return self.ordered(constant, tuple(sorted([term for term in terms.items() if term[1] != 0.0])))
 
     def ordered(self, constant: float, ordered: tuple[tuple[int, float], ...]) -> Any:
@@ -92,7 +92,7 @@ class Tape:
 
 
 def applied(function: Function, *operands: Any) -> Any:
-    """function(operands), recorded where one of them is a symbol: a look-up in a table, or a call."""
+    """function(operands), recorded if one of them is a symbol: a look-up in a table, or a call."""
     tape = next((operand.tape for operand in operands if isinstance(operand, Expr)), None)
     return function(*operands) if tape is None else tape.apply(function, *operands)
 
@@ -114,7 +114,7 @@ def weighted(constant: float, parts: Sequence[tuple[float, Any]]) -> Any:
 
 
 def _plain(value: Any, operands: Iterable[Any]) -> Any:
-    """A number beside which some of the operands are symbols."""
+    """A plain number among operands that include symbols."""
     if isinstance(value, _OF_NUMPY):
         if value.ndim:
             raise refusal("an array meets a symbol", operands)
@@ -138,9 +138,9 @@ def _refused(what: str) -> Function:
 
 
 def record(function: Function, *operands: Any) -> Any:
-    """function(operands) of which one is a symbol, in normal form where it is a sum, a GEMM or a maximum.
+    """function(operands) with at least one symbol, in normal form if it is a sum, a product or a maximum.
 
-    Raises NotRecordable for a function that is no operation of formulas.
+    Raises NotRecordable for a function that formulas do not support.
     """
     rule = _RULES.get(function)
     if rule is None:
@@ -222,7 +222,7 @@ class Expr(Operators):
 
 
 Terms = tuple[tuple[int, float], ...]
-"""Coefficients of a sum by the serial numbers of what they belong to, in ascending order."""
+"""Coefficients of a sum by the serial numbers of their terms, in ascending order."""
 
 Normal = tuple[float, Terms]
 """A sum: its constant and its terms."""
@@ -235,7 +235,7 @@ def _normal(operand: Any) -> Normal:
 
 
 def _at_least(x: Normal, y: Normal, nodes: Sequence[Expr]) -> bool:
-    """Whether x >= y for all that is known of their terms' signs."""
+    """Whether x >= y follows from the known signs of their terms."""
     (constant, terms), (less, others) = x, y
     if constant < less:
         return False
@@ -271,7 +271,7 @@ def _product(tape: Tape, x: Any, y: Any) -> Any:
 
 
 def _quotient(_tape: Tape, x: Any, y: Any) -> Any:
-    """Only what is exact: division by a constant stays a division, so that whole numbers stay whole."""
+    """Exact simplifications only: division by a constant stays a division, so that whole numbers stay whole."""
     if not isinstance(y, Expr) and y == 1:
         return x
     return 0.0 if not isinstance(x, Expr) and x == 0 else None
@@ -297,7 +297,7 @@ def _extreme(neutral: float) -> Function:
 
 
 def _decided(answer: bool) -> Function:
-    """Of a conjunction or disjunction that one operand decides."""
+    """The value of a conjunction or disjunction that one operand decides."""
     return lambda _tape, x, y: answer if x is answer or y is answer else None
 
 
@@ -308,7 +308,7 @@ _RULES: dict[Function, Function] = {
 }  # fmt: skip
 
 _REORDERED = frozenset({np.add, np.subtract, np.multiply})
-"""Functions whose normal form rounds in another order."""
+"""Functions whose normal form rounds in a different order."""
 
 
 def _where(condition: Any, x: Any, y: Any) -> Any:
@@ -338,4 +338,4 @@ _ARRAY_FUNCTIONS: dict[Function, Function] = {
     np.ndim: lambda _: 0,
     np.size: lambda _: 1,
 }
-"""What is recorded, and what holds of every symbol: it is a number where it stands."""
+"""Array functions that are supported because a symbol is a single number."""

@@ -1,9 +1,9 @@
-"""The sum of a formula over the whole numbers that one variable runs through, exact to rounding where it can be.
+"""The sum of a formula over a range of whole numbers of one variable, exact to rounding where possible.
 
-Between the kinks of a formula a few values say what all add up to (`quadrature.py`), and kinks are found by bisection
-where the number of a piece changes (`pieces.py`): a hundred values in place of thousands, and 10⁸ steps cost what 10⁵
-do. A formula that calls functions of which only the values are known is added up step by step. Where that, or kinks
-every few numbers, would take more than some hundred thousand values, they are sampled (`sampled.py`).
+Between the kinks of a formula a few values determine the sum (`quadrature.py`), and kinks are found by bisection on the
+piece number (`pieces.py`): a hundred evaluations instead of thousands, so that 10⁸ steps cost as much as 10⁵. A formula
+that calls opaque functions is summed step by step. If that, or frequent kinks, would take more than some hundred
+thousand values, they are sampled (`sampled.py`).
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ Array = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.intp]
 
 _FEW = 24
-"""Whole numbers up to which a stretch is added up one by one."""
+"""Length up to which a range is summed term by term."""
 
 _AT_ONCE = 1024
-"""The same of a single sum: many values in one array take less time than few in several."""
+"""The same for a single sum: one large array is faster than several small ones."""
 
 _BUSY = 64
-"""The same of a stretch that has kinks on both sides of its middle."""
+"""The same for a range with kinks on both sides of its middle."""
 
 _TURNS = 5
-"""How often stretches are parted at kinks before they are taken to have many."""
+"""How often ranges are split at kinks before they count as having many."""
 
 _NODES, _STRETCH = 6, 1.3
-"""Values that a smooth stretch takes, and the longest one, as the ratio of its ends: within it powers, logarithms and
+"""Evaluations per smooth range, and its greatest length as the ratio of its ends: within it powers, logarithms and
 smooth maxima differ from polynomials of degree 11 by 1e-12 at most."""
 
 _SAMPLED = 32
-"""Stretches that are sampled together."""
+"""Number of ranges that are sampled together."""
 
 _CHUNK, _BLOCK = 2**14, 2**13
-"""Values in one array where all are added up, and sums that are found together: arrays stay in a core's cache."""
+"""Values per array in term-by-term sums, and sums computed together, so that arrays stay in a core's cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Stretches:
-    """Whole numbers from `low` to `high`, both counted, of the sums `row`."""
+    """Ranges of whole numbers from `low` to `high`, inclusive, of the sums `row`."""
 
     row: Rows
     low: Array
@@ -66,10 +66,10 @@ class _Stretches:
 class GrowingSum:
     """Sums of a formula over a variable, for single numbers and for arrays of them.
 
-    in_pieces: whether all that bends the formula is known; nodes: values that a smooth piece takes
-    formula, piece_formula: what is added up, and a number for each of its pieces, on a tape of their own
-    level_formulas: those without the variable that the formula takes
-    value, piece: programs of it, and of the number of its piece, from what does not change with the variable
+    in_pieces: whether all kinks of the formula are known; nodes: evaluations per smooth piece formula, piece_formula:
+        the summand, and its piece number, on a separate tape
+    level_formulas: operands of the formula that do not depend on the variable
+    value, piece: programs of the summand and of its piece number, given these operands
     """
 
     def __init__(self, formula: Expr, variable: str) -> None:
@@ -91,9 +91,9 @@ class GrowingSum:
         return other
 
     def __call__(self, inputs: Mapping[str, Any], first: Any, count: Any) -> Any:
-        """The sum over `count` whole numbers from `first` on; 0 for none. A float, or an array where anything is one.
+        """The sum over `count` whole numbers from `first` on; 0 for none. A float, or an array if any input is one.
 
-        inputs: values of all variables but the one that runs, numbers or arrays that broadcast
+        inputs: values of all variables except the running one, numbers or arrays that broadcast
         """
         given = [inputs[name] for name in self.inputs]
         level = dict(zip(self._names, self._level.at(*given), strict=True))
@@ -126,7 +126,7 @@ class GrowingSum:
         return total
 
     def _smooth(self, level: dict[str, Any], first: float, count: float) -> float | None:
-        """The sum over numbers that lie in one smooth piece, from its few values; None where they do not."""
+        """The sum over a range within one smooth piece, from a few values; None if it is not smooth."""
         last, middle = first + count - 1.0, first + (count - 1.0) / 2.0
         if self.nodes > 1 and last > _tame(first):
             return None
@@ -142,7 +142,7 @@ class GrowingSum:
 
 
 class _Sums:
-    """Many sums at once; all stretches of a kind are computed together."""
+    """Many sums at once; all ranges of a kind are computed together."""
 
     def __init__(self, of: GrowingSum, level: Mapping[str, Any]) -> None:
         self._of, self._level = of, level
@@ -165,7 +165,7 @@ class _Sums:
         return self._found
 
     def _few_enough(self, todo: _Stretches) -> _Stretches:
-        """Sample the stretches of the sums that have more numbers left than may be added up; the others are left."""
+        """Sample the ranges of sums with too many remaining numbers; the others are returned."""
         lengths = np.bincount(todo.row, todo.high - todo.low + 1.0, len(self._found))
         many = (lengths > LONG)[todo.row] & (todo.high - todo.low >= 2 * STRATA)
         long = todo.where(many)
@@ -177,7 +177,7 @@ class _Sums:
         return todo.where(~many)
 
     def _one_by_one(self, todo: _Stretches) -> None:
-        """Add all values of some stretches, a few thousand at a time."""
+        """Sum some ranges term by term, a few thousand values at a time."""
         if not len(todo.row):
             return
         todo = _cut(todo, lambda low: low + (_CHUNK - 1.0))
@@ -190,7 +190,7 @@ class _Sums:
             self._add(rows, np.broadcast_to(self._at(self._of.value, rows, places)[0], places.shape))
 
     def _left(self, todo: _Stretches, few: int) -> _Stretches:
-        """Add the stretches of few numbers, those of one piece, and short ones of several; the others are left."""
+        """Sum short ranges, ranges of one piece, and short ones of several pieces; the others are returned."""
         short = todo.high - todo.low < few
         self._one_by_one(todo.where(short))
         todo = todo.where(~short)
@@ -204,7 +204,7 @@ class _Sums:
         return todo.where((changes > 0) & ~busy)
 
     def _by_rule(self, todo: _Stretches) -> None:
-        """Add stretches of one piece each."""
+        """Sum ranges of one piece each."""
         if not len(todo.row):
             return
         nodes, weights = rules(todo.high - todo.low + 1.0, self._of.nodes)
@@ -216,7 +216,7 @@ class _Sums:
         self._found += np.bincount(rows, values, len(self._found))
 
     def _at_kinks(self, todo: _Stretches) -> _Stretches:
-        """Both sides of where the first piece of each stretch ends."""
+        """Both parts of each range, split where its first piece ends."""
         if not len(todo.row):
             return todo
         here, each = self._piece(todo.row, todo.low), np.arange(len(todo.row))
@@ -249,7 +249,7 @@ def _halved(todo: _Stretches) -> _Stretches:
 
 
 def _cut(todo: _Stretches, longest: Callable[[Array], Array]) -> _Stretches:
-    """The same in stretches that end at `longest` of their low end at the latest."""
+    """The same ranges, split so that none exceeds `longest` times its low end."""
     done: list[_Stretches] = []
     while len(todo.row):
         end = np.minimum(todo.high, longest(todo.low))
@@ -260,7 +260,7 @@ def _cut(todo: _Stretches, longest: Callable[[Array], Array]) -> _Stretches:
 
 
 def _tame(low: Any) -> Any:
-    """The end of the longest smooth stretch from `low` on, a number or an array."""
+    """The end of the longest smooth range from `low`, a number or an array."""
     return np.maximum(np.floor(_STRETCH * low), low + (_FEW - 1.0))
 
 

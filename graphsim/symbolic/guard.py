@@ -1,7 +1,8 @@
-"""Refusals as data: a condition over numbers, and the sentence and the exception that say what is wrong.
+"""Checks as data: a condition over numbers, with its error message and exception.
 
-If the numbers are symbols, the condition is a formula like any other. So inputs that a traced formula does not cover
-are refused wherever the formula is evaluated: for one scenario, for arrays of them, and in a page.
+If the numbers are symbols, the condition is a formula like any other. So inputs outside a traced formula's domain are
+refused wherever the formula is
+evaluated: for one scenario, for arrays of them, and in a page.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from graphsim.symbolic.expr import Expr
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Told:
-    """A number within a sentence. exact: print all its digits rather than six; whole numbers never have a point."""
+    """A number within a sentence.
+
+    exact: print all its digits rather than six; whole numbers never have a point
+    """
 
     value: Any
     exact: bool = False
@@ -35,9 +39,10 @@ class Told:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Guard:
-    """A refusal.
+    """A check.
 
-    rule: its name; about: the argument that breaks it
+    rule: its name
+    about: the argument that breaks it
     broken: whether it is broken: one boolean, an array of them over scenarios, or a formula
     sentence: texts and numbers that together say what is wrong and what is allowed
     error: the exception to raise

@@ -1,9 +1,9 @@
-"""Formulas written out as JavaScript: a second printer, for pages that answer without a server.
+"""Formulas printed as JavaScript, for pages that work without a server.
 
 Everything that a formula holds is an operation with a template, a sum, a place in a table or a call of a recorded
-function; a function of Python's own has no form in JavaScript and is refused. Functions that differ in their numbers,
-tables or callees alone, as those of two devices or two degrees of parallelism, share one text. `runtime.js` holds what
-the printed functions use.
+function; Python functions have no form in JavaScript and are refused. Functions that differ only in their numbers,
+tables or callees, as those of two devices or two degrees of parallelism, share one text. `runtime.js` holds what the
+printed functions use.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from graphsim.symbolic.operations import OPERATIONS
 from graphsim.symbolic.tables import Cell, Interpolation, Table, Way
 
 _LONGEST = 400
-"""Characters up to which a value that is used once stands where it is used."""
+"""Characters up to which a value that is used once is inlined."""
 
 
 def runtime() -> str:
@@ -45,7 +45,7 @@ class Script:
 
     @property
     def text(self) -> str:
-        """The script; it goes behind `runtime()`."""
+        """The script; it is placed after `runtime()`."""
         return self._texts.script
 
     def names(self, names: Sequence[str]) -> str:
@@ -55,7 +55,7 @@ class Script:
     def guards(self, guards: Guards) -> str:
         """An object that `refusals` of the runtime takes: names of inputs, a function of them, and the sentences.
 
-        Raises NotRecordable where a guard calls a function of Python's own.
+        Raises NotRecordable if a guard calls a Python function.
         """
         inputs = sorted({name for result in guards.formulas if isinstance(result, Expr) for name in result.free})
         told = [self._listed([guard.rule, guard.about, _parts(guard)]) for guard in guards.guards]
@@ -68,14 +68,14 @@ class Script:
     def function(self, arguments: Sequence[str], results: Sequence[Any]) -> str:
         """The name of a function from arguments, by the names of variables, to a list of the values of formulas.
 
-        Raises NotRecordable where a formula calls a function of Python's own.
+        Raises NotRecordable if a formula calls a Python function.
         """
         return self._function(arguments, results, lambda values: f"[{','.join(values)}]")
 
     def growing(self, total: GrowingSum, arguments: Sequence[str]) -> str:
         """The name of a function from the arguments to the summand and the number of its piece, functions both.
 
-        Raises NotRecordable where the summand calls a function of Python's own.
+        Raises NotRecordable if the summand calls a Python function.
         """
         body = _Body(self, arguments)
         level = total.level_formulas
@@ -118,14 +118,14 @@ def _parts(guard: Guard) -> list[str | int]:
 
 
 class _Statements:
-    """Statements, and behind them an expression for each value."""
+    """Statements, followed by an expression for each value."""
 
     def __init__(self, text: str, values: list[str]) -> None:
         self.text, self.values = text, values
 
 
 class _Body:
-    """The inside of one function: what it takes, and the numbers, tables and functions that it refers to by place."""
+    """The body of one function: its arguments, and the numbers, tables and functions that it refers to by position."""
 
     def __init__(self, script: Script, arguments: Sequence[str]) -> None:
         self.arguments = {name: f"a{at}" for at, name in enumerate(arguments)}
@@ -135,14 +135,14 @@ class _Body:
         self._known: dict[int, str] = {}
 
     def branch(self) -> _Body:
-        """The same with what is known so far, for an inner function."""
+        """A copy with the current state, for an inner function."""
         other = _Body(self._script, ())
         other.arguments, other.parts = self.arguments, self.parts
         other._known, other._locals = dict(self._known), self._locals
         return other
 
     def statements(self, results: Sequence[Any], keep: Iterable[int] = ()) -> _Statements:
-        """What computes the results. Values used once stand where they are used.
+        """The statements that compute the results. Values used once are inlined.
 
         keep: serial numbers of formulas that get a name in any case
         """
@@ -209,7 +209,7 @@ class _Body:
 
 
 _IN_FRONT = {np.multiply: "w", np.add: "s"}
-"""Operations of which a first operand that is a number may be left out, where it is 1 or 0."""
+"""Operations whose neutral first operand, 1 or 0, may be left out."""
 
 
 def _bare(form: str) -> str:
@@ -225,7 +225,7 @@ def _bare(form: str) -> str:
 
 
 def _look_up(values: str, strides: Sequence[int], terms: Sequence[str]) -> str:
-    """A place in a table; those of one and two coordinates have functions of their own, which are faster."""
+    """A place in a table; those of one and two coordinates have faster special functions."""
     if len(strides) == 1:
         return f"table1({','.join([values, *terms])})"
     if len(strides) == 2:
@@ -234,7 +234,7 @@ def _look_up(values: str, strides: Sequence[int], terms: Sequence[str]) -> str:
 
 
 def _array(values: np.ndarray) -> str:
-    """An array of floats to 14 digits behind the point; whole thousandths are written as whole numbers."""
+    """An array of floats to 14 digits after the point; whole thousandths are written as whole numbers."""
     thousandths = np.round(values * 1000.0)
     if np.allclose(thousandths / 1000.0, values, rtol=1e-15, atol=1e-15):
         return f"D([{','.join(str(int(value)) for value in thousandths)}],1000)"

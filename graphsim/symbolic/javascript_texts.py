@@ -1,8 +1,8 @@
-"""Functions of JavaScript that share their text: what differs between them becomes arguments, the rest is written out.
+"""Functions of JavaScript that share their text: differences become arguments, the rest is written out.
 
-A text names the numbers, tables and functions that it refers to by place, as `held` writes it. Functions of one text
-are printed as one function of what they disagree on, so that a number that all of them have, or two places at which
-each has the same, costs nothing (anti-unification: Plotkin, Machine Intelligence 5, 1970).
+A text refers to numbers, tables and functions by position, as written by `held`. Functions with the same text are
+printed as one function of the differing positions, so that common numbers, or positions with equal values, cost nothing
+(anti-unification: Plotkin, Machine Intelligence 5, 1970).
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def held(kind: str, place: int) -> str:
 
 @dataclass(slots=True, kw_only=True)
 class _Shape:
-    """A text, and each function that has it: its name, and what stands at each place."""
+    """A text, and each function with it: its name, and the value at each position."""
 
     text: str
     functions: list[tuple[str, Parts]] = field(default_factory=list)
 
 
 class Texts:
-    """Lines of a script in the order in which they were asked for; equal ones are one."""
+    """Lines of a script in the order of request, without duplicates."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, Parts], str] = {}
@@ -50,7 +50,7 @@ class Texts:
         return self._known[text, ()]
 
     def function(self, text: str, parts: Parts) -> str:
-        """The name of the function of a text with what stands at its places."""
+        """The name of the function of a text with the given values at its positions."""
         if (text, parts) not in self._known:
             name = self._known[text, parts] = f"k{len(self._known)}"
             shape = self._shapes.setdefault(text, _Shape(text=text))
@@ -60,7 +60,7 @@ class Texts:
 
     @property
     def script(self) -> str:
-        """All lines; numbers that several functions are given have names of their own."""
+        """All lines; numbers that several functions receive get names."""
         plans = {shape.text: _plan(shape) for shape in self._shapes.values()}
         uses = Counter(value for plan in plans.values() for given in plan.given for value in given)
         pool = _Pool(uses)
@@ -86,7 +86,7 @@ class Texts:
 
 @dataclass(slots=True, kw_only=True)
 class _Plan:
-    """A text whose places are literals or arguments; given: the values of these, by function."""
+    """A text whose positions are literals or arguments; given: the argument values, by function."""
 
     text: str
     arguments: list[str]
@@ -107,9 +107,8 @@ def _plan(shape: _Shape) -> _Plan:
 
 
 def _written(kind: str, column: Parts, names: dict[Parts, str]) -> str:
-    """A place in a text: an argument, or what all functions have there; a factor of 1 and a summand of 0 are left out.
-
-    Neither changes a last bit.
+    """A position in a text: an argument, or the common value; a factor of 1 and a summand of 0 are left out, without
+    any change in rounding.
     """
     if column in names:
         return names[column] + _BEHIND[kind]
@@ -123,19 +122,19 @@ _NOTHING = {"w": 1.0, "s": 0.0}
 
 
 class _Pool:
-    """Names for long numbers that are given more than once, the most used ones first."""
+    """Names for long numbers that are used more than once, the most used ones first."""
 
     def __init__(self, uses: Counter[float | str]) -> None:
         often = [value for value, count in uses.most_common() if isinstance(value, float) and count > 1]
         self._names = {value: f"p{at}" for at, value in enumerate(v for v in often if len(as_text(v)) > _SHORT)}
 
     def text(self, value: float | str) -> str:
-        """A name where the value has one, or itself."""
+        """The value's name if it has one, or itself."""
         return self._names.get(value) or as_text(value)  # type: ignore[arg-type]
 
     @property
     def lines(self) -> list[str]:
-        """Where the names get their values."""
+        """The lines that define the names."""
         given = ",".join(f"{name}={as_text(value)}" for value, name in self._names.items())
         return [f"const {given};"] if given else []
 

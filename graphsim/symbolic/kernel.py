@@ -1,7 +1,7 @@
-"""Functions of sizes that formulas call: recorded ones, and those that have to see actual numbers.
+"""Functions of sizes that formulas call: recorded ones, and those that need actual numbers.
 
-A kernel's price is a formula of its own, on a tape of its own, and a call of it is one operation of the formula of a
-step. Prices of single sizes are kept: engines and sweeps come back to the same ones.
+A kernel's price is a separate formula, on its own tape, and a call of it is one operation in the formula of a step.
+Prices at single sizes are cached, since engines and sweeps repeat them.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from graphsim.symbolic.memo import Memo
 from graphsim.symbolic.program import Program
 
 _MOST_KEPT = 8192
-"""Values that are kept: more would not fit the processor's cache, and look-ups would take too long."""
+"""Largest number of cached values: more would not fit the processor's cache, and look-ups would take too long."""
 
 _READY_AFTER, _MOST_READY = 8, 512
-"""Calls with the same sizes except for the first from which on a function of the first pays, and how many are kept."""
+"""Number of calls with equal sizes except for the first after which a specialised function pays, and how many are
+cached.
+"""
 
 _MOST_BOUND = 32
-"""Different rates at which a kernel is kept."""
+"""Number of different rates for which a kernel is cached."""
 
 Sizes = tuple[Any, ...]
 
@@ -33,10 +35,10 @@ Ready = Callable[[Any], Any]
 
 
 class Remembering:
-    """A function of sizes, numbers or arrays, that keeps its values at single numbers."""
+    """A function of sizes, numbers or arrays, that caches its values at single numbers."""
 
     never_negative = True
-    """Times, and other functions of sizes, are at least zero."""
+    """Whether all values are at least zero, as for times and other functions of sizes."""
 
     def __init__(self) -> None:
         self.known: dict[Sizes, float] = {}
@@ -64,8 +66,8 @@ class Remembering:
 class Kernel(Remembering):
     """A recorded function of sizes: data for printers, and callable; arrays are computed at their distinct values.
 
-    Where all sizes but the first came back a few times, as those of a weight, the function of the first is kept ready.
-    arguments: names of its sizes, and behind them of the rates that it depends on; result: its formula
+    If all sizes but the first repeat a few times, as for one weight, the specialised function of the first is cached.
+    arguments: names of its sizes, and after them of the rates that it depends on; result: its formula
     """
 
     def __init__(
@@ -75,11 +77,10 @@ class Kernel(Remembering):
         ready: Callable[..., Ready] | None = None,
         rates: Sequence[str] = (),
     ) -> None:
-        """formula: gives the value from a symbol for each argument. Raises NotRecordable where it asks for a number.
+        """formula: gives the value from a symbol for each argument. Raises NotRecordable if it needs an actual number.
 
         ready: gives a faster function of the first argument, equal to rounding, from the values of the others
-        rates: names of further arguments, which seldom change; those that nothing depends on are left out, unless
-            `ready` takes them all
+        rates: names of further arguments, which rarely change; unused ones are left out, unless `ready` takes them all
         """
         super().__init__()
         tape = Tape(literal=True)
@@ -96,9 +97,9 @@ class Kernel(Remembering):
         self._bound: Memo[Kernel] = Memo(most=_MOST_BOUND)
 
     def with_known(self, known: Sequence[Any]) -> tuple[Kernel, list[int]]:
-        """The function where its rates are known, and the positions of its other operands; itself where they are not.
+        """The function at known rates, and the positions of its other operands; itself if they are unknown.
 
-        known: the value of each operand, None where it is not known
+        known: the value of each operand, None if unknown
         """
         rates = tuple(known[self.sizes :])
         if not rates or any(rate is None for rate in rates):
@@ -125,7 +126,7 @@ class Kernel(Remembering):
             self._ready_for(seldom)
 
     def _ready_for(self, seldom: Sizes) -> Ready:
-        """The function of the first argument, kept from now on."""
+        """The cached function of the first argument."""
         ready = self._ready.get(seldom)
         if ready is None:
             if len(self._ready) >= _MOST_READY:
@@ -172,7 +173,7 @@ def called(kernel: Kernel, sizes: Sequence[Any], rates: Sequence[Any]) -> Any:
 
 
 class Opaque(Remembering):
-    """A function that has to see actual numbers, one at a time, as it branches by them: it may jump anywhere.
+    """A function that needs actual numbers, one at a time, since it branches on them; it may jump anywhere.
 
     refused: why it is not recorded, with file and line
     """

@@ -10,14 +10,14 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 ATOMS = (str, int, float, bool, type(None), bytes)
 UNKEPT = object()
-"""A part of a description that may be mutable: nothing is cached under it."""
+"""A part of a description that may be mutable: nothing is cached for it."""
 
 
 class Memo(Generic[T]):
     """The latest `most` results by the parts of a description.
 
-    Plain values and tuples of them are compared by value, all else by identity: descriptions are frozen, and are kept
-    alive as long as they are remembered.
+    Plain values and tuples of them are compared by value, everything else by identity: descriptions are frozen, and
+    are kept alive while cached.
     """
 
     def __init__(self, most: int) -> None:
@@ -25,12 +25,12 @@ class Memo(Generic[T]):
         self._results: OrderedDict[Hashable, tuple[Any, T]] = OrderedDict()
 
     def get(self, parts: Iterable[Any], make: Callable[[], T]) -> T:
-        """The result for these parts, made at the first asking."""
+        """The result for these parts, created at the first request."""
         parts = tuple(parts)
         key = tuple(map(_key, parts))
         found = self._results.get(key)
         if found is not None:
-            with suppress(KeyError):  # another thread made room
+            with suppress(KeyError):  # another thread evicted it
                 self._results.move_to_end(key)
             return found[1]
         result = make()

@@ -1,4 +1,4 @@
-"""A formula with the calls of recorded functions written out, so that everything that bends it can be seen."""
+"""A formula with calls of recorded functions inlined, so that all its kinks are visible."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def opened(formula: Expr, variable: str, tape: Tape) -> Any:
 
 
 def level_in(formula: Any, variable: str) -> list[Expr]:
-    """The formulas without a variable that those with it take."""
+    """The operands that do not depend on a variable of formulas that do."""
     found: dict[int, Expr] = {}
     for node in needed([formula]):
         if variable in node.free:
@@ -28,7 +28,7 @@ def level_in(formula: Any, variable: str) -> list[Expr]:
 
 
 def _made_again(node: Expr, known: dict[int, Any], variable: str) -> Any:
-    """An operation on what stands for its operands."""
+    """An operation rebuilt on its replaced operands."""
     operands = [known[x.serial] if isinstance(x, Expr) else x for x in node.operands]
     if isinstance(node.function, Kernel) and any(isinstance(x, Expr) and variable in x.free for x in operands):
         return _written_out(node.function, operands, variable)

@@ -1,8 +1,9 @@
 """The closed set of operations that a formula may hold, each with its meaning and how it is printed.
 
-Whatever is recorded is one of these, a sum in normal form, a look-up in a table (`tables.py`), or a call of a recorded
-function (`kernel.py`); anything else is refused where it is recorded. Two printers write formulas out: Python's for
-single numbers (`python.py`), and JavaScript's for pages (`javascript.py`), which name an operand once each.
+Every recorded operation is one of these, a sum in normal form, a look-up in a table (`tables.py`), or a call of a
+recorded function (`kernel.py`); anything else is refused where it is recorded. Two printers write formulas out:
+Python's for single numbers (`python.py`), and JavaScript's for pages (`javascript.py`), which name an operand once
+each.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ Function = Callable[..., Any]
 class Operation:
     """An elementwise function.
 
-    array: of numpy, on arrays; number: the same values of single numbers, an order of magnitude faster
-    python, javascript: how it is written, with {0}, {1}, … for its operands; {f} stands for `number`, where Python's
+    array: of numpy, on arrays
+    number: the same function for single numbers, an order of magnitude faster
+    python, javascript: templates, with {0}, {1}, … for its operands; {f} stands for `number`, where Python's
         own operator would raise an exception
     exact: whether number and array agree to the last bit
     """
@@ -154,14 +156,14 @@ OPERATIONS: dict[Function, Operation] = {
         ),
     )
 }  # fmt: skip
-"""By the function of numpy that each one is."""
+"""The operations by numpy function."""
 
 SAME: dict[Function, Function] = {np.bitwise_and: np.logical_and, np.bitwise_or: np.logical_or}
-"""Functions that are another one, of what is true or false."""
+"""Functions that equal another operation on booleans."""
 
 
 def of_number(function: Function) -> Function:
-    """The counterpart for single numbers of an operation; what is none works on both."""
+    """The counterpart for single numbers of an operation; other functions work on both."""
     operation = OPERATIONS.get(function)
     return function if operation is None else operation.number
 

@@ -1,4 +1,4 @@
-"""Python's operators on something that records what is done to it."""
+"""Python's operators for objects that record operations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from graphsim.symbolic.operations import Function
 
 
 class Operators:
-    """What has a meaning for every operation, whichever way it is written."""
+    """Operators mapped to numpy functions."""
 
     __slots__ = ()
 

@@ -1,7 +1,7 @@
-"""Between which values of its variables a formula is one smooth piece.
+"""The smooth pieces of a formula.
 
-Maxima, branches, rounding and tables bend a formula or let it jump. `piece_of` numbers the pieces: at two values with
-one number, every such operation takes the same side and every table the same cell.
+Maxima, branches, rounding and tables cause kinks or jumps. `piece_of` numbers the
+pieces: two values have the same number if every such operation takes the same side and every table the same cell.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def piece_of(formula: Expr, variable: str) -> Any:
 
 
 def _side(function: Function | None, node: Expr) -> Any:
-    """Which side an operation takes, as a number; None where it has none."""
+    """The side that an operation takes, as a number; None if it has no sides."""
     if function in _SIDES:
         return _SIDES[function](node)
     if isinstance(function, Cell):
@@ -65,4 +65,4 @@ _SIDES: dict[Any, Callable[[Expr], Any]] = {
     np.absolute: lambda node: np.less(node.operands[0], 0.0),
     np.mod: lambda node: np.floor_divide(*node.operands),
 }
-"""Of each operation that bends or jumps; where a branch goes is told by its condition."""
+"""The side functions of operations with kinks or jumps; a branch is covered by its condition."""

@@ -1,4 +1,4 @@
-"""Whether two numbers are equal that may be symbols: by their values where every variable has some number above 1."""
+"""Equality of numbers that may be symbols, by their values at a point where every variable is above 1."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from graphsim.symbolic.expr import Expr
 from graphsim.symbolic.program import Program
 
 POINTS = (37.0, 1153.0)
-"""Of the first variable; each further one is larger by an odd part, so that no two formulas agree by chance."""
+"""Values of the first variable; each further one is larger by an irregular amount, so that formulas do not agree by
+chance.
+"""
 
 
 def agree(one: Any, other: Any) -> bool:
     """Whether two numbers, arrays or symbols are equal up to rounding, wherever neither is 0.
 
-    Sound for formulas of sizes, sums of products of powers: such are equal where they agree at a point that
-    nothing else singles out. Where a share of 0 makes one of two numbers 0, the other says what it would be.
+    Sound for formulas of sizes, sums of products of powers: these are equal if they agree at a generic point. If a
+    share of 0 makes one of two numbers 0, the other one counts.
     """
     if one is other:
         return True

@@ -13,21 +13,21 @@ from graphsim.symbolic.python import ProgramStep, lines_of, printed, printed_in_
 from graphsim.symbolic.sums import Grouped, Weighted, with_known_terms
 
 _PRINT_AFTER = 32
-"""Runs with single numbers from which on printing the program pays."""
+"""Number of runs with single numbers after which printing the program pays."""
 
 ArrayStep = tuple[int, Callable[..., Any], tuple[int, ...], tuple[int, ...]]
-"""A step, and the slots that nothing needs behind it."""
+"""A step, and the slots that are no longer needed after it."""
 
 
 class Program:
-    """Evaluates some formulas of a tape together; what they share is computed once.
+    """Evaluates some formulas of a tape together; common parts are computed once.
 
     Inputs may be floats, or arrays that broadcast against each other: a formula is computed in the shape of the
     variables that it depends on, so a grid given as one axis per variable costs little more than its axes.
     """
 
     def __init__(self, outputs: Sequence[Any], given: Mapping[str, Expr] | None = None) -> None:
-        """given: formulas whose values are inputs like those of variables, by name; what they depend on is not."""
+        """given: formulas whose values are inputs like variables, by name; their dependencies are not computed."""
         self._slots: dict[int, int] = {}
         self._start: list[Any] = []
         self._steps: list[ProgramStep] = []
@@ -68,15 +68,16 @@ class Program:
         return lines_of(self._steps, self._start)
 
     def in_stages(self, often: int) -> Callable[..., Callable[..., float]]:
-        """The only output for single numbers: a function of all but the first inputs that gives one of these.
+        """The only output for single numbers: a function of the rarely changing inputs that returns a function of the
+        others.
 
-        often: how many inputs change often, the first ones
+        often: number of leading inputs that change often
         """
         slots = self._input_slots
         return printed_in_stages(self._steps, slots[often:], slots[:often], self._start, self._outputs[0])
 
     def bound(self, known: Mapping[str, float]) -> Program:
-        """The same program where some inputs are known: what depends on these alone is computed here, once."""
+        """The same program with known inputs: parts that depend only on these are computed once, here."""
         other = object.__new__(Program)
         other._slots, other._runs, other._source, other._of_arrays = self._slots, 0, None, {}
         other._outputs, other._start = self._outputs, self._start.copy()
@@ -131,10 +132,10 @@ class Program:
         return values
 
     def _array_version(self, varying: set[int]) -> list[ArrayStep]:
-        """The steps where some inputs are arrays.
+        """The steps for inputs that include arrays.
 
-        What depends on none of them is computed as a number where that rounds alike; arrays are let go of early, so
-        that their memory is used again while it is in the cache.
+        Parts that depend on none of them are computed as numbers if that rounds the same; arrays are released early, so
+        that their memory is reused while in the cache.
         """
         last: dict[int, int] = {}
         chosen: list[ProgramStep] = []
@@ -175,7 +176,7 @@ class Program:
 
 
 def with_known(step: ProgramStep, values: Sequence[Any]) -> ProgramStep | None:
-    """A step where some slots have values, the others None; no step where nothing is left to compute."""
+    """A step with known values in some slots, None in the others; no step if nothing is left to compute."""
     slot, function, operands = step
     known = [values[i] for i in operands]
     if None not in known:
@@ -192,7 +193,7 @@ def with_known(step: ProgramStep, values: Sequence[Any]) -> ProgramStep | None:
 def needed(outputs: Iterable[Any], given: frozenset[int] = frozenset()) -> list[Expr]:
     """All formulas that the outputs depend on, operands first.
 
-    given: serial numbers of formulas that are known, and what they alone depend on is not needed
+    given: serial numbers of known formulas, whose own dependencies are not needed
     """
     found: dict[int, Expr] = {}
     todo = [output for output in outputs if isinstance(output, Expr)]

@@ -1,7 +1,8 @@
-"""A program for single numbers as the source of one Python function, which runs several times faster than its steps.
+"""A program for single numbers as the source code of one Python function, which runs several times faster than its
+steps.
 
 Every step becomes a line or a few of the same arithmetic in the same order, so that results are equal to the last bit.
-The source holds operators, numbers and names made here; nothing that a user wrote becomes part of it unquoted.
+The source contains only operators, numbers and generated names; user text never becomes part of it unquoted.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def printed(
 ) -> Callable[..., list[Any]]:
     """The function of a program, from the values of its inputs, in order, to those of its outputs.
 
-    inputs, outputs: slots; constants: value of each slot that holds one, else None
+    inputs, outputs: slots
+    constants: value of each slot that holds one, else None
     """
     printer = _Printer(constants)
     for step in steps:
@@ -50,7 +52,7 @@ def printed_in_stages(
 ) -> Callable[..., Callable[..., float]]:
     """The same for one output and in two stages: a function of the early inputs that gives a function of the late ones.
 
-    What depends on the early inputs alone is computed once for their values, last coordinates of tables included.
+    Parts that depend only on the early inputs are computed once for their values, including last coordinates of tables.
     """
     printer, changing = _Printer(constants), set(late)
     behind: list[ProgramStep] = []
@@ -101,7 +103,7 @@ class _Printer:
         return f"v{slot}" if value is None else self._number(value)
 
     def taken(self) -> list[str]:
-        """The lines so far, which are then gone."""
+        """Return the lines so far and clear them."""
         taken, self.lines = self.lines, []
         return taken
 
@@ -140,7 +142,9 @@ class _Printer:
         self._between(slot, self._named(function.flat_list), self._named(function.rise_list), function.strides, terms)
 
     def narrowed(self, slot: int, function: Table, operands: Sequence[int], changing: Container[int]) -> str:
-        """The line that makes a table of less coordinates, where the last ones do not change; its value comes later."""
+        """The line that narrows a table to fewer coordinates, if the last ones do not change; its value is computed
+        later.
+        """
         terms = [self.operand(operand) for operand in operands]
         last = max([at for at, operand in enumerate(operands) if operand in changing]) // 2 + 1
         strides = [stride // function.strides[last - 1] for stride in function.strides[:last]]
@@ -169,7 +173,7 @@ class _Printer:
         between(str(slot), 0, 0)
 
     def _sum(self, function: Weighted | Grouped, terms: list[str]) -> str:
-        """Nothing is added to no constant, and no factor of one is written; neither changes a last bit."""
+        """A constant of 0 and factors of 1 are left out, without any change in rounding."""
         products = [
             term if weight == 1.0 else f"{self._number(weight)} * {term}"
             for weight, term in zip(function.weights, terms, strict=True)

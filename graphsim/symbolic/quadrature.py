@@ -17,7 +17,7 @@ Array = npt.NDArray[np.float64]
 
 
 def rules(counts: Array, nodes: int) -> tuple[Array, Array]:
-    """Places, as distances from the middle, and weights of the rules of this many whole numbers, each more than
+    """Nodes, as distances from the middle, and weights of the rules for this many whole numbers, each more than
     `nodes`.
 
     Both have an axis of length `nodes` in front of that of the counts.
@@ -31,7 +31,7 @@ def rules(counts: Array, nodes: int) -> tuple[Array, Array]:
 
 @lru_cache(maxsize=4096)
 def rule(count: float, nodes: int) -> list[tuple[float, float]]:
-    """Places and weights of the rule of this many whole numbers, more than `nodes`, as pairs of plain numbers."""
+    """Nodes and weights of the rule for this many whole numbers, more than `nodes`, as pairs of plain numbers."""
     if nodes == 1:
         return [(0.0, count)]
     places, weights = _rule(count, nodes)

@@ -1,4 +1,4 @@
-"""Why something cannot be recorded, and which line of whose code asked for it."""
+"""Why an operation cannot be recorded, and the line of code that needs it."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from typing import Any
 import numpy as np
 
 _OWN = (str(Path(__file__).resolve().parent), str(Path(np.__file__).resolve().parent), "<__array_function__")
-"""Where code that asks on behalf of somebody else lies: the symbols themselves, and numpy."""
+"""Code that acts on behalf of a caller: the symbols themselves, and numpy."""
 
 
 class NotRecordable(Exception):
-    """A formula asked for an actual number where there is only a symbol."""
+    """Code needs an actual number where there is only a symbol."""
 
 
 CONFUSED = (NotRecordable, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What a function that was written for actual numbers may raise at a symbol."""
+"""Exceptions that a function written for actual numbers may raise for a symbol."""
 
 
 def refusal(asked: str, operands: Iterable[Any]) -> NotRecordable:
-    """The refusal of what was asked, such as `numpy.median of a symbol`: `gemm.py:90: numpy.median of a symbol`.
+    """The error for an unsupported operation, such as `numpy.median of a symbol`: `gemm.py:90: numpy.median of a
+    symbol`.
 
-    The tapes of the symbols among the operands remember it, since the caller may swallow the exception.
+    The tapes of the symbols record it, since the caller may swallow the exception.
     """
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_OWN):
@@ -37,7 +38,7 @@ def refusal(asked: str, operands: Iterable[Any]) -> NotRecordable:
 
 
 def reason(error: Exception) -> str:
-    """Why a function could not be recorded, from what it raised at a symbol, with file and line."""
+    """Why a function could not be recorded, from its exception, with file and line."""
     if isinstance(error, NotRecordable):
         return str(error)
     place, trace = "", error.__traceback__

@@ -1,9 +1,9 @@
-"""A long sum from a few of its values: two in each of many equal strata, opposite each other.
+"""A long sum from samples: two symmetric ones in each of many equal strata.
 
-Where a formula bends every few numbers, as one that counts pages or blocks does, its pieces are too many to go through.
-In each stratum the values at a place and at its mirror image are taken, so that whatever is a line over a stratum adds
-up exactly; the places move along the strata by the golden ratio, so that no period of the formula is hit again and
-again. Of a sum of pages over 10⁸ numbers it is off by less than a millionth.
+A formula with frequent kinks, such as one that counts pages or blocks, has too many pieces to enumerate. Each stratum
+is sampled at a position and its mirror image, so that functions linear over a stratum are summed exactly; the positions
+shift between strata by the golden ratio, to avoid resonance with periods of the formula. For a sum of pages over 10⁸
+numbers the error is below a millionth.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 STRATA = 256
-"""Of each stretch."""
+"""Strata per range."""
 
 LONG = 2**18
-"""Numbers of one sum up to which all of its values may be asked for."""
+"""Length of a sum up to which all of its values may be evaluated."""
 
 _RATIO = 1.3
-"""The longest stretch, as the ratio of its ends: within it a curve is close to a line over each stratum."""
+"""The longest range, as the ratio of its ends: within it a curve is nearly linear over each stratum."""
 
 _MOVED = (np.arange(1, STRATA + 1) * ((5.0**0.5 - 1.0) / 2.0)) % 1.0
 _PLACES = np.concatenate([np.arange(STRATA) + _MOVED, np.arange(STRATA) + 1.0 - _MOVED]) / STRATA
 
 
 def places_in(low: Array, high: Array) -> tuple[Array, Array]:
-    """Whole numbers in stretches from `low` to `high`, both counted, and how many each of them stands for.
+    """Sample positions in ranges from `low` to `high`, inclusive, and the number of values that each stands for.
 
-    The places have a first axis more than the stretches.
+    The positions have one more leading axis than the ranges.
     """
     length = high - low + 1.0
     places = low + np.floor(np.multiply.outer(_PLACES, length))

@@ -1,4 +1,4 @@
-"""What is known of a formula's sign before its numbers are."""
+"""The sign of a formula that is known before its numbers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ KEEP_SIGN = frozenset({np.multiply, np.true_divide, np.minimum, np.ceil, np.floo
 
 
 def is_positive(function: Callable[..., Any] | None, operands: Sequence[Any], linear: Any = None) -> bool:
-    """Whether function(operands) is known to be at least zero; no function stands for a variable, or a sum.
+    """Whether function(operands) is known to be at least zero; without a function it is a variable or a sum.
 
-    operands: formulas, which know their own sign, or plain numbers; linear: a sum's constant and coefficients.
-    Tables and calls say of themselves whether they are (`never_negative`).
+    operands: formulas, which know their own sign, or plain numbers
+    linear: a sum's constant and coefficients.
+    Tables and calls state it themselves (`never_negative`).
     """
     if linear is not None:
         constant, terms = linear

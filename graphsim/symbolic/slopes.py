@@ -1,4 +1,4 @@
-"""How a formula of sums and extremes grows with its variables: by which share of each it is made up.
+"""The derivatives of a formula of sums, maxima and minima: the share of each variable in its value.
 
 Max-plus schedules are such formulas: x = sum over variables v of (dx/dv) v, and where a maximum takes one side, only
 that side counts. Derivatives from the result back to the variables: reverse accumulation, Griewank and Walther,
@@ -16,13 +16,13 @@ from graphsim.symbolic.program import needed
 from graphsim.symbolic.refusal import NotRecordable
 
 Slopes = dict[int, Any]
-"""What a formula grows by with each node, by serial number."""
+"""The derivative of a formula by each node, by serial number."""
 
 
 def slopes(formula: Any) -> dict[str, Any]:
-    """The derivative of a formula by each of its variables: numbers, or formulas of which side a maximum takes.
+    """The derivative of a formula by each of its variables: numbers, or formulas for the side that a maximum takes.
 
-    Where both sides of one are equal, the first counts. Raises NotRecordable for a formula of other operations.
+    If both sides are equal, the first counts. Raises NotRecordable for a formula of other operations.
     """
     found: Slopes = {formula.serial: 1.0} if isinstance(formula, Expr) else {}
     named: dict[str, Any] = {}
@@ -36,7 +36,7 @@ def slopes(formula: Any) -> dict[str, Any]:
 
 
 def _hand_on(node: Expr, slope: Any, found: Slopes) -> None:
-    """Add to its operands' slopes what a node's own makes of them."""
+    """Propagate a node's slope to its operands."""
     if node.linear is not None:
         parts = [(x, weight * slope) for x, (_, weight) in zip(node.operands, node.linear[1], strict=True)]
     elif node.function in (np.maximum, np.minimum):

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def with_fields(thing: T, changes: Mapping[str, Any]) -> T:
-    """A copy of a dataclass with other values in some fields, which are known to be good: nothing is checked."""
+    """A copy of a dataclass with other values in some fields, without any checks."""
     copy = object.__new__(type(thing))
     for name in names_of(type(thing)):  # type: ignore[arg-type]
         object.__setattr__(copy, name, changes[name] if name in changes else getattr(thing, name))
@@ -53,7 +53,7 @@ def _symbols(thing: Any) -> Iterator[Expr]:
 
 
 def filler(thing: Any) -> Callable[[Iterator[Any]], Any]:
-    """A function that makes `thing` from an iterator over values for its symbols, in the order of `symbols_in`."""
+    """A function that rebuilds `thing` from an iterator over values for its symbols, in the order of `symbols_in`."""
     if isinstance(thing, Expr):
         return next
     if isinstance(thing, tuple) and symbols_in(thing):

@@ -21,13 +21,15 @@ class Weighted:
 
 
 class Grouped:
-    """The same sum, terms of one group first: where groups vary alike, few additions run in the full shape."""
+    """The same sum, terms of one group first: so that few additions run in the full shape."""
 
     def __init__(self, constant: float, weights: Sequence[float], groups: Sequence[Sequence[int]]) -> None:
         self.constant, self.weights, self.groups = constant, weights, groups
 
     def __call__(self, *operands: Any) -> Any:
-        """The sum; weights of 1 and -1, of which most are, and a constant of 0 take no multiplication or addition."""
+        """The sum; weights of 1 and -1, the most common ones, and a constant of 0 need no multiplication or
+        addition.
+        """
         value: Any = self.constant
         for first, *others in self.groups:
             part = _weighted(self.weights[first], operands[first])
@@ -39,9 +41,9 @@ class Grouped:
 
 
 def with_known_terms(total: Weighted | Grouped, known: Sequence[Any]) -> tuple[Weighted | Grouped, list[int]]:
-    """A sum whose known terms are part of its constant, and the positions of its other operands.
+    """A sum with its known terms folded into the constant, and the positions of its other operands.
 
-    known: the value of each operand, None where it is not known
+    known: the value of each operand, None if unknown
     """
     left = [i for i, value in enumerate(known) if value is None]
     constant: float = total.constant

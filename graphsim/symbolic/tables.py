@@ -1,8 +1,10 @@
-"""Look-ups in tables, as operations of a formula: which cell, how far through it, and the value between its corners.
+"""Look-ups in tables, as operations of a formula: the cell, the relative position within it, and the interpolated
+value.
 
-A coordinate x of a table lies between two knots: `Cell` gives the number i of the one on its left, `Way` how far x is
-on the way to the next one, 0 to 1, so that beyond its knots a table stays constant. `Table` interpolates linearly
-between the corners of the cell, along the last coordinate first. Coordinates share their cells and ways among tables.
+A coordinate x of a table lies between two knots: `Cell` gives the number i of the one on its left, `Way` the relative
+position of x up to the next one, 0 to 1, so that a table is constant beyond its knots. `Table` interpolates linearly
+between the corners of the cell, along the last coordinate first. Tables with the same coordinate share its cell and
+position.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ Array = npt.NDArray[np.float64]
 class Axis:
     """The knots of a coordinate, two or more in ascending order; made by `axis_of`, once for equal knots.
 
-    inner: all but the first and the last, among which a place is searched; gaps: from each to the next
+    inner: all but the first and the last, which are searched; gaps: from each to the next
     """
 
     def __init__(self, knots: Array) -> None:
@@ -55,7 +57,7 @@ class Cell:
 
 
 class Way:
-    """How far x is on the way from the knot on its left, number i, to the next one: 0 to 1."""
+    """The relative position of x between the knot on its left, number i, and the next one: 0 to 1."""
 
     def __init__(self, axis: Axis) -> None:
         self.axis = axis
@@ -70,7 +72,7 @@ class Way:
 
 
 class Table:
-    """Values at the knots of some coordinates, interpolated linearly, as a function of the cell and way along each.
+    """Values at the knots of some coordinates, interpolated linearly, as a function of cell and position along each.
 
     values: one axis for each coordinate
     """
@@ -86,7 +88,7 @@ class Table:
         return bool(self.values.min() >= 0.0)
 
     def __call__(self, *places: Any) -> Any:
-        """The value at a place: its cell and way along the first coordinate, along the second, …"""
+        """The value for cell and position along the first coordinate, along the second, …"""
         cells, ways = places[::2], places[1::2]
         for place in places:
             if isinstance(place, np.ndarray):
@@ -95,7 +97,9 @@ class Table:
         return self._at(base, 0, ways)
 
     def narrowed(self, *places: Any) -> tuple[list[float], list[float]]:
-        """The table over its other coordinates where the last ones are at a cell and way: values, and their rises."""
+        """The table over its other coordinates at a fixed cell and position of the last ones: values, and their
+        differences.
+        """
         values = self.values
         for i, way in zip(places[-2::-2], places[::-2], strict=True):
             low = values[..., i]
@@ -110,7 +114,7 @@ class Table:
         return low + (high - low) * ways[axis]
 
     def _of_arrays(self, cells: list[Any], ways: list[Any]) -> Any:
-        """Last coordinates that are numbers are gone through at the knots of the others."""
+        """Interpolate last coordinates that are numbers at the knots of the others first."""
         values, strides = self.values, self.strides
         while len(cells) > 1 and not isinstance(cells[-1], np.ndarray) and not isinstance(ways[-1], np.ndarray):
             i, way = cells.pop(), ways.pop()
@@ -124,7 +128,7 @@ class Table:
 
 
 def _rise(values: Array) -> Array:
-    """What each value rises by to the next one along the last axis."""
+    """The difference of each value to the next one along the last axis."""
     return np.diff(values, append=values[..., -1:])
 
 
