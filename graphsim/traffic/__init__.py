@@ -1,1 +1,1 @@
-"""What servers are asked: arrivals, lengths, shared prefixes and adapters of many requests."""
+"""Workloads of servers: arrivals, lengths, shared prefixes and adapters of many requests."""

@@ -1,9 +1,9 @@
-"""When requests are sent: evenly, by chance, or in clumps, at a rate that may change.
+"""Arrival times of requests: regular, Poisson or bursty, at a rate that may change.
 
-Gaps are gamma distributed with the shape `burstiness`, as `vllm bench serve` draws them
+Gaps are gamma distributed with the shape `burstiness`, as in `vllm bench serve`
 (`vllm-project/vllm:vllm/benchmarks/serve.py@009e6d4`, get_request): 1 is a Poisson process, less is burstier, more is
-more even, inf is constant. There, the gaps of a run at one rate are stretched so that they sum to requests / rate, and
-those of a ramp are not. Rates that change with time stretch the clock: the k-th request comes when as many were due.
+more regular, inf is constant. There, the gaps of a run at one rate are scaled to sum to requests / rate, and those of a
+ramp are not. With rates that depend on time, the k-th request arrives when the integral of the rate reaches its value.
 """
 
 from __future__ import annotations
@@ -22,11 +22,15 @@ def arrival_times(
     rate: Rate, count: int | None, draws: Draws, *, seconds: float | None = None, burstiness: float = 1.0,
     rescales: bool = True, share: float = 1.0,
 ) -> Floats:  # fmt: skip
-    """When requests are sent, seconds from the start, in order.
+    """Arrival times in seconds from the start, sorted.
 
-    count: of them; None where chance decides how many come within the stages or the seconds
-    rescales: whether gaps are stretched so that a run at one rate, or each stage, takes as long as it should
-    share: part of the rate that counts here, as where only the first turns of conversations are drawn
+    rate: the rate of requests
+    count: number of requests; None if it is random, limited by the stages or by `seconds`
+    draws: random numbers
+    seconds: duration
+    burstiness: shape of the gamma distribution of gaps
+    rescales: whether gaps are scaled so that a run at one rate, or each stage, has the expected duration
+    share: fraction of the rate that applies, for example if only the first turns of conversations are drawn
     """
     if rate == inf:
         return np.zeros(count or 0)
@@ -36,7 +40,7 @@ def arrival_times(
     stages = stages_of(rate, None if count is None else count / share, seconds)
     due = np.cumsum([0.0, *(stage.due for stage in stages)]) * share
     if rescales and count is not None:
-        if count > round(due[-1]):  # half a request may be missing where stages are not of whole ones
+        if count > round(due[-1]):  # stages may differ from whole requests by up to half a request
             due, share = due * (count / due[-1]), share * (count / due[-1])
         return _stretched(stages, due, count, burstiness, share, draws)
     at = _until(float(due[-1]), burstiness, draws) if count is None else np.cumsum(draws.gamma(burstiness, count))
@@ -46,9 +50,9 @@ def arrival_times(
 def own_processes(
     rates: Floats, count: int | None, seconds: float | None, draws: Draws, *, burstiness: float, rescales: bool
 ) -> tuple[Floats, Ints]:
-    """Arrivals of adapters each of which has a process of its own: when, and whose; the first `count` of them.
+    """Arrival times and adapters if each adapter has a process of its own; the first `count` of them.
 
-    Poisson processes need none: together they are one whose requests are distributed by rate.
+    Poisson processes do not need this: their sum is a Poisson process whose requests are distributed by rate.
     """
     total = float(rates.sum())
     horizon = seconds if seconds is not None else (count or 0) / total
@@ -67,7 +71,10 @@ def own_processes(
 
 
 def _until(end: float, burstiness: float, draws: Draws, *, settled: bool = False) -> Floats:
-    """Sums of gaps of mean 1 up to an end; settled: as if it had begun long ago, so the first gap is a part of one."""
+    """Cumulative sums of gaps with mean 1, up to `end`.
+
+    settled: whether the process is stationary, so that the first gap is the rest of one that began earlier
+    """
     batch = int(end + 6.0 * (end / min(burstiness, 1.0)) ** 0.5 + 16)
     gaps = draws.gamma(burstiness, batch)
     if settled:
@@ -79,14 +86,17 @@ def _until(end: float, burstiness: float, draws: Draws, *, settled: bool = False
 
 
 def _length_biased(burstiness: float, draws: Draws) -> float:
-    """The gap in which a moment falls: long ones hold more moments; a gamma of shape + 1 with the same scale."""
+    """The length-biased gap that contains a random moment: a gamma of shape + 1 with the same scale."""
     return float(draws.gamma(burstiness + 1.0, 1)[0] * (burstiness + 1.0) / burstiness)
 
 
 def _stretched(
     stages: Sequence[Stage], due: Floats, count: int, burstiness: float, share: float, draws: Draws
 ) -> Floats:
-    """Seconds of requests each stage of which has its own, gaps stretched to what is due in it."""
+    """Arrival times in stages, with the gaps in each stage scaled to its expected number of requests.
+
+    due: expected number of requests up to each boundary between stages, from 0 at the start
+    """
     whole = np.round(due).astype(np.int64)
     ends = np.minimum(whole, count)
     begins = 0.0
@@ -102,7 +112,13 @@ def _stretched(
 
 
 def _on_the_clock(stages: Sequence[Stage], due: Floats, at: Floats, share: float) -> Floats:
-    """Seconds at which so many requests were due; beyond the last stage, its last rate goes on."""
+    """Times in seconds at which the expected number of requests reaches given values.
+
+    stages: the stages; beyond the last one, its final rate continues
+    due: expected number of requests up to each boundary between stages, from 0 at the start
+    at: the values
+    share: fraction of the rate that applies
+    """
     starts = np.cumsum([0.0, *(stage.seconds for stage in stages)])
     times = np.empty(len(at))
     first = 0

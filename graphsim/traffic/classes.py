@@ -1,4 +1,4 @@
-"""Classes of requests: who they are for, who goes first, and the limits that each has of its own."""
+"""Classes of requests with their own shares, priorities, latency limits and lengths."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ LIMITS = ("ttft_s", "tpot_s", "e2e_s")
 class RequestClass:
     """A class of requests with its own service level.
 
-    name: the class's name; share: its part of the requests (or conversations), relative to the shares of the other
+    name: the class's name
+    share: its part of the requests (or conversations), relative to the shares of the other
         classes
     priority: requests with a lower number go first, in engines that schedule by priority
     ttft_s, tpot_s, e2e_s: latency limits in seconds that its requests should meet; None for no limit
@@ -42,7 +43,7 @@ class RequestClass:
         return settings_text(self)
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for a share, a limit or a length that cannot be."""
+        """Raise ConfigError for an invalid share, limit or length."""
         if not isinstance(self.name, str) or not self.name:
             raise ConfigError(f"RequestClass: name = {short(self.name)} is not allowed; expected a text")
         where = f"RequestClass '{self.name}'"
@@ -64,15 +65,17 @@ class RequestClass:
         return {name: getattr(self, name) for name in LIMITS if getattr(self, name) is not None}
 
     def length(self, name: str) -> Length | None:
-        """The class's own length of a name, `input_tokens` or `output_tokens`; None where it has none."""
+        """The class's own `input_tokens` or `output_tokens`; None if it has none."""
         found: Length | None = getattr(self, name)
         return found
 
 
 def read_classes(classes: Any, priorities: Any) -> tuple[RequestClass, ...]:
-    """Classes as a user gives them, or one for each of the priorities {priority: share}.
+    """The classes given by a user, or one class per priority.
 
-    Raises ConfigError for both at once, for names that are there twice, and where no class has a share.
+    classes: a list of classes
+    priorities: {priority: share}
+    Raises ConfigError if both are given, for duplicate names, and if no class has a share.
     """
     if priorities is not None:
         if classes:
@@ -88,14 +91,14 @@ def read_classes(classes: Any, priorities: Any) -> tuple[RequestClass, ...]:
     names = [each.name for each in found]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise ConfigError(f"Traffic: classes: the name '{twice}' is there twice; expected a name for each")
+        raise ConfigError(f"Traffic: classes: the name '{twice}' is used twice; expected a different name for each")
     if found and not sum(each.share for each in found) > 0:
         raise ConfigError("Traffic: classes: no class has a share above 0")
     return found
 
 
 def draw_classes(classes: Sequence[RequestClass], count: int, draws: Draws) -> Ints:
-    """Which class each request is of, counted from 0; all of the first where there are none."""
+    """Index of each request's class; 0 for all if there are no classes."""
     if len(classes) < 2:
         return np.zeros(count, dtype=np.int64)
     return draws.choice(np.array([each.share for each in classes], dtype=float), count)

@@ -1,4 +1,4 @@
-"""Who asks: how many requests a client keeps in flight, how long it waits, and when it stops."""
+"""The client that sends requests: limits of requests in flight, timeouts and the end of the run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ class Client:
     reply_s: float = 0.0
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for limits that are not above 0, less or parts of a connection, and negative times."""
+        """Raise ConfigError for limits that are not above 0, numbers of connections that are not integers, and negative
+        times.
+        """
         for name, least in (("connections", 1.0), ("timeout_s", None), ("cutoff_s", None)):
             _check(name, getattr(self, name), least, endless=True)
         if self.connections != inf and self.connections != int(self.connections):

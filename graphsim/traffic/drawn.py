@@ -1,4 +1,4 @@
-"""The requests of a traffic, drawn: its parts put together into one table."""
+"""Drawing the requests of a traffic into one table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from graphsim.traffic.table import Floats, Ints, RequestTable, request_table
 
 
 def drawn_table(traffic: Parts, source: Open | Closed) -> RequestTable:
-    """The table of a traffic that no file holds, at its own speed."""
+    """The request table of a traffic that is not read from a file.
+
+    source: arrivals of an open or closed loop
+    """
     seed, sessions = traffic.seed, traffic.sessions or Sessions()
     if traffic.sessions is None:
         starts, adapter = _starts(traffic, source, None, 1.0)
@@ -40,9 +43,10 @@ def drawn_table(traffic: Parts, source: Open | Closed) -> RequestTable:
 
 
 def _starts(traffic: Parts, source: Open | Closed, count: int | None, share: float) -> tuple[Floats, Ints]:
-    """When each request, or conversation, begins, and which adapter it wants.
+    """Start time and adapter of each request or conversation.
 
-    count: of conversations; None where each request stands alone
+    count: number of conversations; None if there are only single requests
+    share: fraction of the rate that applies
     """
     adapters, draws, rescales = traffic.pool, Draws(traffic.seed, "arrivals"), traffic.client.rescales
     if isinstance(source, Closed):
@@ -61,7 +65,7 @@ def _starts(traffic: Parts, source: Open | Closed, count: int | None, share: flo
 
 
 def _rates(source: Open, adapters: Adapters) -> Floats | None:
-    """Of adapters that come each in gaps of their own: with a rate each, and not by Poisson, where it is the same."""
+    """The rate of each adapter if adapters need separate processes; None for Poisson arrivals or without such rates."""
     rates = adapters.rates
     if rates is None or source.burstiness == 1.0 or adapters.base_share:
         return None
@@ -71,7 +75,7 @@ def _rates(source: Open, adapters: Adapters) -> Floats | None:
 
 
 def _lengths(traffic: Parts, sessions: Sessions, chats: Chats, group: Ints) -> tuple[Ints, Ints]:
-    """Tokens of each message and of each answer, by class; repeated prompts have theirs once and for all."""
+    """Tokens of each message and each answer, by class; each repeated prompt always has the same lengths."""
     repeated = sessions.prompts_per_group is not None
     count = sessions.texts if repeated else len(chats.turn)
     where = chats.text if repeated else slice(None)
@@ -91,7 +95,7 @@ def _lengths(traffic: Parts, sessions: Sessions, chats: Chats, group: Ints) -> t
 
 
 def _own(traffic: Parts, each: RequestClass) -> tuple[Length, Length | None]:
-    """The lengths of a class: its own where it has some. Pairs stand for both."""
+    """The lengths of a class, by default those of the traffic; the second is None if the first has pairs."""
     asked, answered = each.length("input_tokens"), each.length("output_tokens")
     if asked is None and answered is None:
         return traffic.input_tokens, traffic.output_tokens

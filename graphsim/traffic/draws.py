@@ -1,8 +1,8 @@
-"""Random numbers that are the same on every machine: one stream per subject, made of uniform numbers alone.
+"""Random numbers that are the same on every machine: one stream per subject, from uniform random numbers only.
 
-NumPy promises that PCG64's bits stay what they are, but not what its generators make of them (NEP 19), so the
-distributions are made here: inverse of the exponential, Box and Muller's normal, Marsaglia and Tsang's gamma ("A Simple
-Method for Generating Gamma Variables", ACM TOMS 26, 2000).
+NumPy guarantees the bit stream of PCG64, but not that of its distributions (NEP 19), so these are implemented here:
+inverse transform for the exponential, Box-Muller for the normal, Marsaglia and Tsang for the gamma distribution ("A
+Simple Method for Generating Gamma Variables", ACM TOMS 26, 2000).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from graphsim.traffic.table import Floats, Ints
 
 SUBJECTS = ("arrivals", "inputs", "outputs", "adapters", "drift", "classes", "turns", "think", "prefixes", "ranks")
-"""What has a stream of its own, so that more of one (adapters, say) leaves the others as they were."""
+"""Subjects with separate streams, so that changing one (such as the number of adapters) does not affect the others."""
 
 
 class Draws:
@@ -23,36 +23,36 @@ class Draws:
         self.generator = np.random.Generator(np.random.PCG64(sequence))
 
     def uniform(self, count: int) -> Floats:
-        """Uniform numbers from 0 (included) to 1 (excluded)."""
+        """Uniform random numbers from 0 (included) to 1 (excluded)."""
         return self.generator.random(count)
 
     def integers(self, low: int, high: int, count: int) -> Ints:
-        """Whole numbers from low to high, both included."""
+        """Uniform random integers from low to high, both included."""
         return low + (self.uniform(count) * (high - low + 1)).astype(np.int64)
 
     def exponential(self, count: int) -> Floats:
-        """Exponential numbers with a mean of 1."""
+        """Exponential random numbers with mean 1."""
         return -np.log1p(-self.uniform(count))
 
     def normal(self, count: int) -> Floats:
-        """Normal numbers with a mean of 0 and a deviation of 1."""
+        """Normal random numbers with mean 0 and standard deviation 1."""
         half = (count + 1) // 2
         radius, angle = np.sqrt(2.0 * self.exponential(half)), 2.0 * np.pi * self.uniform(half)
         return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
 
     def gamma(self, shape: float, count: int) -> Floats:
-        """Gamma numbers with a mean of 1 and a variance of 1 / shape; constant for an infinite shape."""
+        """Gamma random numbers with mean 1 and variance 1 / shape; constant for an infinite shape."""
         if np.isinf(shape):
             return np.ones(count)
         if shape == 1.0:
             return self.exponential(count)
-        if shape < 1.0:  # the product of a gamma of shape + 1 and a power of a uniform number is one of shape
+        if shape < 1.0:  # gamma(shape) = gamma(shape + 1) · uniform^(1 / shape)
             upper = self._gamma_from_1(shape + 1.0, count)
             return np.asarray(upper * np.power(1.0 - self.uniform(count), 1.0 / shape) / shape)
         return self._gamma_from_1(shape, count) / shape
 
     def choice(self, shares: Floats, count: int) -> Ints:
-        """Places in `shares`, each as often as its share says; shares need not sum to 1."""
+        """Random indices in `shares` with probabilities in proportion to the shares, which need not sum to 1."""
         return placed(shares, self.uniform(count))
 
     def _gamma_from_1(self, shape: float, count: int) -> Floats:
@@ -71,7 +71,7 @@ class Draws:
 
 
 def placed(shares: Floats, at: Floats) -> Ints:
-    """Which share each number from 0 to 1 falls into, where the shares lie one behind the other."""
+    """Index of the share in which each number from 0 to 1 falls, by the cumulative sum of the shares."""
     edges = np.cumsum(np.asarray(shares, dtype=float))
     last = int(np.flatnonzero(np.asarray(shares))[-1])
     found: Ints = np.minimum(np.searchsorted(edges, at * edges[-1], side="right"), last)

@@ -1,6 +1,6 @@
-"""How long prompts and answers are: numbers, ranges, samples and distributions, in tokens.
+"""Lengths of prompts and answers in tokens: numbers, ranges, samples and distributions.
 
-Range ratios mean what the client that has them means: `vllm bench serve` draws from floor(L (1 - r)) to ceil(L (1 + r))
+The meaning of a range ratio depends on the client: `vllm bench serve` draws from floor(L (1 - r)) to ceil(L (1 + r))
 (`vllm-project/vllm:vllm/benchmarks/datasets/random.py@237145e`), SGLang's bench_serving and InferenceMAX's client from
 max(int(r L), 1) to L (`compute_random_lens` there). All of them include both ends.
 """
@@ -21,7 +21,7 @@ from graphsim.units import as_number, checked_number, short
 
 CLIENTS = ("vllm", "sglang", "inferencemax")
 LONGEST = 10**7
-"""Tokens of a prompt or an answer at most."""
+"""Maximum number of tokens of a prompt or an answer."""
 EXPECTED = "a number, a range (low, high), a list, a RangeRatio, a distribution such as 'lognormal:mean=222,median=152'"
 
 
@@ -51,7 +51,7 @@ class RangeRatio:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """A distribution by name; what falls outside of low to high is moved to its end."""
+    """A distribution by name; values outside the range from low to high are clipped."""
 
     name: str
     numbers: tuple[tuple[str, float], ...]
@@ -59,19 +59,19 @@ class Spread:
     high: float = LONGEST
 
     def values(self, count: int, draws: Draws) -> Floats:
-        """Drawn, not yet rounded."""
+        """Random values, not rounded."""
         return np.clip(SHAPES[self.name][0](dict(self.numbers), count, draws), self.low, self.high)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """Values to draw from, with replacement: lengths, or pairs of a prompt's and its answer's."""
+    """Values to draw from with replacement: lengths, or pairs of prompt and answer length."""
 
     values: tuple[Any, ...]
 
     @property
     def pairs(self) -> bool:
-        """Whether they are pairs."""
+        """Whether the values are pairs."""
         return isinstance(self.values[0], tuple)
 
 
@@ -79,10 +79,13 @@ Length = int | tuple[int, int] | RangeRatio | Spread | Sample | Callable[..., An
 
 
 def read_length(name: str, given: Any, *, pairs: bool = False) -> Length:
-    """A length as a user gives it: what is allowed says `EXPECTED`; an object may also have `rvs(size, random_state)`,
-    as SciPy's distributions, or be a function of (generator, count).
+    """A length given by a user: anything that `EXPECTED` lists, an object with `rvs(size, random_state)` as in SciPy,
+    or a function of (generator, count).
 
-    pairs: whether a list of (input, output) will do. Raises ConfigError.
+    name: the argument's name
+    given: its value
+    pairs: whether a list of (input, output) is allowed
+    Raises ConfigError for anything else.
     """
     if isinstance(given, RangeRatio | Spread | Sample):
         return given
@@ -102,7 +105,7 @@ def read_length(name: str, given: Any, *, pairs: bool = False) -> Length:
 
 
 def draw_lengths(name: str, length: Length, count: int, draws: Draws) -> Ints:
-    """A number of lengths, whole numbers from 1. Raises ConfigError where a user's own distribution gives less."""
+    """Random lengths: integers from 1 up. Raises ConfigError if a user's own distribution gives less."""
     if isinstance(length, int):
         return np.full(count, length, dtype=np.int64)
     if isinstance(length, tuple):
@@ -124,17 +127,23 @@ def draw_lengths(name: str, length: Length, count: int, draws: Draws) -> Ints:
 
 
 def read_spread(name: str, text: str, *, least: float = 1.0) -> Spread:
-    """A distribution from a text: its name and numbers, `gamma:mean=222,cv=0.8,high=1024`. Raises ConfigError."""
+    """The distribution in a text with name and parameters, such as `gamma:mean=222,cv=0.8,high=1024`.
+
+    name: the argument's name
+    text: the text
+    least: default of `low`
+    Raises ConfigError for any other text.
+    """
     shape, _, listed = text.partition(":")
     if shape not in SHAPES:
-        raise ConfigError(f"{name} = {short(text)}: '{shape}' is no distribution; {choices_text(shape, SHAPES)}")
+        raise ConfigError(f"{name} = {short(text)}: '{shape}' is not a distribution; {choices_text(shape, SHAPES)}")
     numbers: dict[str, float] = {}
     for part in filter(None, (part.strip() for part in listed.split(","))):
         key, _, value = part.partition("=")
         try:
             numbers[key.strip()] = float(value)
         except ValueError:
-            raise ConfigError(f"{name} = {short(text)}: '{part}' is not allowed; expected a name=number") from None
+            raise ConfigError(f"{name} = {short(text)}: '{part}' is not allowed; expected NAME=NUMBER") from None
     needed = SHAPES[shape][1]
     limits = {key: numbers.pop(key) for key in ("low", "high") if key in numbers and key not in needed}
     if numbers.keys() != set(needed) or not all(0.0 <= value < inf for value in (*numbers.values(), *limits.values())):
@@ -146,7 +155,7 @@ def read_spread(name: str, text: str, *, least: float = 1.0) -> Spread:
 
 
 def mean_of(length: Length) -> float | None:
-    """The mean where it is known without drawing; None elsewhere."""
+    """The mean if it is known without drawing; else None."""
     if isinstance(length, int):
         return float(length)
     if isinstance(length, RangeRatio | tuple):
@@ -156,7 +165,7 @@ def mean_of(length: Length) -> float | None:
 
 
 def length_text(length: Length) -> str:
-    """A length as a person reads it."""
+    """A length as readable text."""
     if isinstance(length, int):
         return f"{length}"
     if isinstance(length, RangeRatio | tuple):
@@ -189,7 +198,7 @@ def _worst(values: Floats) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Rvs:
-    """An object with `rvs` as a function of (generator, count)."""
+    """Adapts an object with `rvs` to a function of (generator, count)."""
 
     distribution: Any
 
@@ -213,13 +222,13 @@ def _check(name: str, text: str, spread: Spread) -> None:
 
 
 def _lognormal(numbers: Mapping[str, float], count: int, draws: Draws) -> Floats:
-    """The mean of a lognormal is median * exp(sigma^2 / 2)."""
+    """Lognormal random numbers; the mean is median * exp(sigma^2 / 2)."""
     sigma = sqrt(2.0 * log(numbers["mean"] / numbers["median"]))
     return np.asarray(numbers["median"] * np.exp(sigma * draws.normal(count)))
 
 
 def _zipf(numbers: Mapping[str, float], count: int, draws: Draws) -> Floats:
-    """Numbers from low to high, in proportion to value^-exponent."""
+    """Random integers from low to high with probabilities in proportion to value^-exponent."""
     values = np.arange(ceil(numbers["low"]), floor(numbers["high"]) + 1, dtype=float)
     return values[draws.choice(values ** -numbers["exponent"], count)]
 
@@ -240,4 +249,4 @@ SHAPES: Mapping[str, tuple[Shape, Sequence[str]]] = {
     "gamma": (lambda numbers, count, draws: numbers["mean"] * draws.gamma(numbers["cv"] ** -2, count), ("mean", "cv")),
     "zipf": (_zipf, ("exponent", "low", "high")),
 }
-"""For each distribution how it is drawn, and the numbers it needs. cv: standard deviation over mean."""
+"""For each distribution, how it is drawn and its parameters; cv is the standard deviation divided by the mean."""

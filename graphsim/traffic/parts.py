@@ -1,4 +1,4 @@
-"""What a traffic is made of: when requests are sent, how long they are, which adapters they want, who sends them."""
+"""The parts of a traffic: arrivals, lengths, adapters, conversations, classes and client."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from graphsim.traffic.table import RequestTable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Open:
-    """Requests that come when they come: at a rate, so many of them or for this many seconds."""
+    """An open loop: requests arrive at a rate, independently of answers, up to a number or for a duration."""
 
     rate: Rate
     requests: int | None = None
@@ -24,13 +24,13 @@ class Open:
 
     @property
     def count(self) -> int:
-        """Requests, where chance does not decide how many."""
+        """Number of requests; None if it is random."""
         return self.requests or requests_of(self.rate, self.seconds) or 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Closed:
-    """Requests that clients send one by one, each when its last one is answered."""
+    """A closed loop: each client sends its next request when its last one has been answered."""
 
     concurrency: int
     requests: int
@@ -43,11 +43,14 @@ class Closed:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Recorded:
-    """What a file holds, and how it is used.
+    """Requests from a file, and how they are used.
 
-    path: of the file; rows: of it; notes: what its reader left out or took for granted
-    rate: requests per second on average, to which its times are stretched, None for as they are; concurrency: of a
-    closed loop, which does not go by its times, None for an open one; adapted: whether its own adapters are wanted
+    path: path of the file
+    rows: its requests
+    notes: what its reader left out or assumed
+    rate: mean requests per second to which its times are scaled; None for unchanged times
+    concurrency: number of clients of a closed loop, which ignores its times; None for an open loop
+    adapted: whether its own adapters are used
     """
 
     path: str
@@ -65,12 +68,16 @@ class Recorded:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """Everything that decides what is asked.
+    """All parts of a traffic.
 
-    source: when requests are sent; input_tokens, output_tokens: lengths, the second None where the first has pairs
-    pool: registered adapters and their popularity; sessions: conversations and shared prefixes; classes: kinds of
-    requests with limits of their own; client: who sends them; seed: of all that is drawn; speed: by how much arrival
-    times are divided
+    source: arrivals of requests
+    input_tokens, output_tokens: lengths; the second is None if the first has pairs
+    pool: registered adapters and their popularity
+    sessions: conversations and shared prefixes
+    classes: classes of requests with their own limits
+    client: the client that sends the requests
+    seed: seed of the random draws
+    speed: factor by which arrival times are divided
     """
 
     source: Open | Closed | Recorded

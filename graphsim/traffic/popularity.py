@@ -1,4 +1,4 @@
-"""Which adapter each request wants, how that changes over time, and what ranks the adapters have."""
+"""Adapters of requests: their popularity, its change over time, and their ranks."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from graphsim.units import as_number, checked_number, short
 
 MOST_RANK = 10**5
 ROUND_ROBIN = ("round_robin", "round-robin", "distinct")
-"""One after the other: `--lora-assignment round-robin` of vllm bench serve, `distinct` of SGLang's bench_serving."""
+"""Adapters in turn: `--lora-assignment round-robin` of vllm bench serve, `distinct` of SGLang's bench_serving."""
 KINDS = ("uniform", "one", "zipf", "power")
 GEOMETRIC = ("geometric", "skewed")
-"""Each wanted so many times less than the one before: `skewed` of SGLang's bench_serving, whose `--lora-zipf-alpha` is
-the base of a power and no exponent (`lora_zipf_alpha**-i`, 1.5 by default)."""
+"""Popularity decreases by a constant factor from each adapter to the next: `skewed` of SGLang's bench_serving, whose
+`--lora-zipf-alpha` is the base of a power, not an exponent (`lora_zipf_alpha**-i`, 1.5 by default)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class Drift:
         return settings_text(self)
 
     def __post_init__(self) -> None:
-        """Raise ConfigError unless it is said how it changes, and once."""
+        """Raise ConfigError unless exactly one kind of change is given."""
         moves = self.to is not None and self.over_s is not None
         if (self.to is None) != (self.over_s is None) or moves == (self.every_s is not None):
             raise ConfigError(
@@ -63,10 +63,12 @@ Popularity = str | tuple[float, ...] | Drift
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapters:
-    """The adapters that are registered, and how popular each is.
+    """The registered adapters and their popularity.
 
-    names: of each; popularity: a text, a rate or share of each, or a drift; base_share: part of the requests that want
-    none; ranks: of each, None where nothing is said
+    names: name of each adapter
+    popularity: a text, a rate or share per adapter, or a drift
+    base_share: fraction of the requests that use no adapter
+    ranks: rank of each adapter; None if not given
     """
 
     names: tuple[str, ...] = ()
@@ -79,11 +81,16 @@ class Adapters:
 
     @property
     def rates(self) -> Floats | None:
-        """Rates of each where such were given, with none for the base model."""
+        """Rate of each adapter if rates were given, without one for the base model; else None."""
         return np.array(self.popularity) if isinstance(self.popularity, tuple) else None
 
     def drawn(self, at_s: Floats, draws: Draws, moved: Draws) -> Ints:
-        """The adapter of each request, or conversation, that comes at these times; BASE for none."""
+        """Random adapters for requests or conversations.
+
+        at_s: their start times in seconds
+        draws, moved: random numbers for the choice and for the drift
+        Returns adapter indices, BASE for none.
+        """
         count = len(at_s)
         if not len(self):
             return np.full(count, BASE, dtype=np.int64)
@@ -99,7 +106,10 @@ class Adapters:
         return placed(shares(self.popularity, len(self)), chance)
 
     def resized(self, count: int) -> Adapters:
-        """The same with another number of adapters, ranks in turn. Raises ConfigError where each has its own rate."""
+        """The same with another number of adapters, with ranks in turn.
+
+        Raises ConfigError if each adapter has its own rate.
+        """
         drift = self.popularity
         listed = (drift.popularity, drift.to) if isinstance(drift, Drift) else (drift,)
         if any(isinstance(each, tuple) for each in listed):
@@ -110,18 +120,22 @@ class Adapters:
 
 
 def read_adapters(adapters: Any, given: Any, base_share: Any, ranks: Any, seed: int) -> Adapters:
-    """Adapters as a user gives them: how many or their names, popularity, and ranks.
+    """The adapters described by a user's arguments.
 
+    adapters: their number or names
+    given: popularity
+    base_share: fraction of the requests that use no adapter
     ranks: one number for all, a list, `8/16/32` (assigned in turn), or {rank: share of the adapters}
-    Raises ConfigError for what does not fit together.
+    seed: seed of the random assignment of ranks
+    Raises ConfigError for arguments that contradict each other.
     """
     names = _named_by(adapters, given)
     popularity = read_popularity(_in_order(names, given) if isinstance(given, Mapping) else given)
     checked_number("Traffic: base_share", base_share, 0.0, 1.0, whole=False, one=True)
     if not names and ranks is not None:
-        raise ConfigError(f"Traffic: ranks = {short(ranks)} belong to adapters, and there are none")
+        raise ConfigError(f"Traffic: ranks = {short(ranks)} describe adapters, but there are none")
     if not names and popularity != "uniform":
-        raise ConfigError(f"Traffic: popularity = {short(given)} belongs to adapters, and there are none")
+        raise ConfigError(f"Traffic: popularity = {short(given)} describes adapters, but there are none")
     if names:
         for each in (popularity.popularity, popularity.to) if isinstance(popularity, Drift) else (popularity,):
             if each is not None and each not in ROUND_ROBIN:
@@ -131,7 +145,7 @@ def read_adapters(adapters: Any, given: Any, base_share: Any, ranks: Any, seed: 
 
 
 def read_popularity(given: Any) -> Popularity:
-    """A popularity as a user gives it. Raises ConfigError."""
+    """The popularity given by a user. Raises ConfigError for anything else."""
     if isinstance(given, str | Drift):
         return given
     if isinstance(given, Sequence | np.ndarray) and _numbers(given):
@@ -140,7 +154,13 @@ def read_popularity(given: Any) -> Popularity:
 
 
 def shares(given: str | tuple[float, ...], count: int, what: str = "adapters") -> Shares:
-    """The shares of `count` adapters. Raises ConfigError for another number of rates, or an unknown text."""
+    """The shares of `count` adapters.
+
+    given: a text such as `zipf:1.2`, or a rate or share per adapter
+    count: number of adapters
+    what: name of the adapters, for messages
+    Raises ConfigError for another number of rates, or an unknown text.
+    """
     if not isinstance(given, str):
         if len(given) != count:
             raise ConfigError(f"popularity has {len(given)} rates for {count} {what}; expected one each")
@@ -154,7 +174,10 @@ def shares(given: str | tuple[float, ...], count: int, what: str = "adapters") -
 
 
 def geometric(count: int, given: str, text: str) -> Shares:
-    """Each is wanted `text` times less than the one before. Raises ConfigError unless that is a number from 1."""
+    """Shares that decrease by the factor in `text` from each adapter to the next.
+
+    Raises ConfigError unless the factor is a number from 1 up.
+    """
     try:
         base = float(text)
     except ValueError:
@@ -166,7 +189,7 @@ def geometric(count: int, given: str, text: str) -> Shares:
 
 
 def read_ranks(ranks: Any, adapters: int, seed: int) -> tuple[int, ...] | None:
-    """The rank of each adapter. Raises ConfigError for ranks below 1 and lists of another length."""
+    """The rank of each adapter; None if not given. Raises ConfigError for ranks below 1 and lists of another length."""
     if ranks is None:
         return None
     if isinstance(ranks, Mapping):
@@ -193,7 +216,7 @@ def _drifted(drift: Drift, adapters: int, chance: Floats, at_s: Floats, moved: D
 
 
 def _named_by(adapters: Any, given: Any) -> tuple[str, ...]:
-    """Names, from a list of them, from a mapping of rates, or from how many there are."""
+    """Names of the adapters, from a list, from a mapping of rates, or from their number."""
     if isinstance(adapters, Sequence) and not isinstance(adapters, str):
         names = tuple(adapters)
         if not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
@@ -211,7 +234,7 @@ def _named_by(adapters: Any, given: Any) -> tuple[str, ...]:
 
 
 def _in_order(names: tuple[str, ...], rates: Mapping[Any, Any]) -> list[Any]:
-    """Rates by the order of the names; an adapter without one is never requested."""
+    """Rates in the order of the names; an adapter without a rate is never requested."""
     unknown = [str(name) for name in rates if str(name) not in names]
     if unknown:
         raise ConfigError(f"Traffic: popularity names the adapter '{unknown[0]}'; {choices_text(unknown[0], names)}")
@@ -247,7 +270,7 @@ def _rank(rank: Any, given: Any) -> int:
 
 
 def _shared_ranks(ranks: Mapping[Any, Any], adapters: int, seed: int) -> tuple[int, ...]:
-    """As many adapters of each rank as its share says, the largest remainders first; which ones, chance says."""
+    """Ranks in proportion to their shares, rounded by largest remainders, and assigned to adapters at random."""
     part = shares_of(list(ranks.values())) * adapters if ranks else np.zeros(0)
     if not ranks:
         raise ConfigError("Traffic: ranks = {} is not allowed; expected {rank: share of the adapters, …}")

@@ -1,4 +1,4 @@
-"""Requests per second: a number, stages, ramps and bursts."""
+"""Request rates: numbers, stages, ramps and bursts."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from graphsim.units import as_number, checked_number, short
 
 STRATEGIES = ("linear", "exponential")
 MOST = 10**8
-"""Requests of a traffic at most."""
+"""Maximum number of requests of a traffic."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ramp:
     """A rate in requests per second that changes from `start` to `end`.
 
-    start, end: requests per second; strategy: `linear` or `exponential`, which cannot start or end at 0
+    start, end: requests per second
+    strategy: `linear` or `exponential`, which cannot start or end at 0
     With a given number of requests, the rate depends on how many of them were sent, as with `--ramp-up-strategy` of
     `vllm bench serve`. In a stage, or with a given duration, it depends on the time.
     """
@@ -74,7 +75,8 @@ class Bursts:
     def stages(self, seconds: float, *, whole: bool) -> tuple[Stage, ...]:
         """Alternating quiet and burst stages for a duration.
 
-        seconds: duration; whole: extend it to the end of the last period
+        seconds: duration
+        whole: extend it to the end of the last period
         Raises ConfigError if there would be too many stages.
         """
         cycles = ceil(seconds / self.every_s - 1e-9)
@@ -90,18 +92,18 @@ class Bursts:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A part of a run: its rate, or how it changes, and its length."""
+    """A part of a run with a constant or changing rate, and its duration."""
 
     rate: float | Ramp
     seconds: float
 
     @property
     def due(self) -> float:
-        """Requests expected in it."""
+        """Expected number of requests in the stage."""
         return float(self.due_at(np.array(self.seconds)))
 
     def due_at(self, after_s: Floats) -> Floats:
-        """Requests expected from its start on."""
+        """Expected number of requests from the start of the stage up to given times in seconds."""
         if not isinstance(self.rate, Ramp):
             return self.rate * after_s
         start, end = self.rate.start, self.rate.end
@@ -111,7 +113,7 @@ class Stage:
         return np.asarray(start / growth * np.expm1(growth * after_s))
 
     def when(self, due: Floats) -> Floats:
-        """Seconds from its start on at which so many requests were due; the inverse of `due_at`."""
+        """Seconds from the start of the stage until this number of requests is expected; the inverse of `due_at`."""
         if not isinstance(self.rate, Ramp):
             return due / self.rate
         start, end = self.rate.start, self.rate.end
@@ -126,7 +128,7 @@ Rate = float | Ramp | Bursts | tuple[Stage, ...]
 
 
 def read_rate(rate: Any) -> Rate:
-    """A rate as a user gives it: a number above 0 or inf, a `Ramp`, `Bursts`, or stages `[(rate, seconds), …]`.
+    """The rate given by a user: a number above 0 or inf, a `Ramp`, `Bursts`, or stages `[(rate, seconds), …]`.
 
     Raises ConfigError for anything else.
     """
@@ -142,21 +144,21 @@ def read_rate(rate: Any) -> Rate:
 
 
 def read_burstiness(burstiness: Any) -> float:
-    """The shape of the gaps: above 0, inf for constant ones. Raises ConfigError."""
+    """The shape of the distribution of gaps: above 0, inf for constant gaps. Raises ConfigError for anything else."""
     if _is_inf(burstiness):
         return inf
     return float(checked_number("Traffic: burstiness", burstiness, 1e-3, whole=False, one=True))
 
 
 def requests_of(rate: Rate, seconds: float | None) -> int | None:
-    """How many requests a rate makes by itself: those of its stages, or of the seconds given; None if unlimited."""
+    """Number of requests that a rate determines: those of its stages, or of a duration; None if unlimited."""
     if isinstance(rate, tuple):
         return round(sum(stage.due for stage in rate))
     return None if seconds is None else round(sum(stage.due for stage in stages_of(rate, None, seconds)))
 
 
 def stages_of(rate: Rate, count: float | None, seconds: float | None) -> tuple[Stage, ...]:
-    """A rate as stages that last for this many seconds, or for at least so many requests."""
+    """A rate as stages for a duration in seconds, or for at least a number of requests."""
     if isinstance(rate, tuple):
         return rate
     if isinstance(rate, Bursts):

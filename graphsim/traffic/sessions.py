@@ -1,7 +1,7 @@
-"""Conversations and shared prefixes: prompts that grow by what was said, and prompts that begin alike.
+"""Conversations and shared prefixes: prompts that grow with each turn, and prompts with a common beginning.
 
-A conversation's prompt at a turn is the shared prefix, all earlier messages and answers, and the new message. Its own
-text is one segment that goes on further at each turn, so a chain has two entries however many turns there are.
+The prompt of a turn consists of the shared prefix, all earlier messages and answers, and the new message. The text of
+the conversation is one segment that grows with each turn, so that a chain has two entries for any number of turns.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Sessions:
         return settings_text(self)
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for turns below 1, negative pauses and prefixes, and groups that do not fit."""
+        """Raise ConfigError for turns below 1, negative pauses or prefixes, and inconsistent groups."""
         object.__setattr__(self, "turns", read_length("Sessions: turns", self.turns))
         if isinstance(self.think_s, str):
             object.__setattr__(self, "think_s", read_spread("Sessions: think_s", self.think_s, least=0.0))
@@ -82,7 +82,7 @@ class Sessions:
 
     @property
     def texts(self) -> int:
-        """Number of different beginnings: of groups, or of prompts if they are repeated."""
+        """Number of different beginnings: groups, or prompts if they are repeated."""
         return self.prefix_groups * (self.prompts_per_group or 1)
 
     @property
@@ -109,7 +109,7 @@ class Sessions:
         return found
 
     def texts_of(self, conversations: int, draws: Draws) -> Ints:
-        """The beginning, by number, that each conversation has."""
+        """Index of the beginning of each conversation."""
         if self.popularity in ROUND_ROBIN:
             return np.arange(conversations) % self.texts
         return draws.choice(shares(self.popularity, self.texts, self.kind), conversations)
@@ -123,7 +123,7 @@ class Sessions:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Chats:
-    """Rows of conversations, one behind the other: which conversation and which turn each is, and its beginning."""
+    """Rows of conversations, one conversation after another: conversation, turn and beginning of each row."""
 
     conversation: Ints
     turn: Ints
@@ -131,7 +131,7 @@ class Chats:
 
     @property
     def after(self) -> Ints:
-        """The row of the turn before."""
+        """The row of the preceding turn."""
         return np.where(self.turn > 0, np.arange(len(self.turn)) - 1, NOBODY)
 
 
@@ -143,7 +143,7 @@ def chats_of(sessions: Sessions, turns: Ints, draws: Draws) -> Chats:
 
 
 def grown(sessions: Sessions, chats: Chats, messages: Ints, answers: Ints) -> Ints:
-    """Tokens of each prompt: the prefix, what was said before, and the message."""
+    """Tokens of each prompt: the prefix, earlier messages and answers, and the new message."""
     said = np.cumsum(messages + answers) - messages - answers
     begins = said[np.flatnonzero(chats.turn == 0)]
     group = chats.text // (sessions.prompts_per_group or 1)
@@ -152,9 +152,10 @@ def grown(sessions: Sessions, chats: Chats, messages: Ints, answers: Ints) -> In
 
 
 def prefixes_of(sessions: Sessions, chats: Chats, prompt_tokens: Ints) -> Prefixes | None:
-    """Which parts of prompts are alike; None where none are.
+    """The common parts of prompts; None if there are none.
 
-    A repeated prompt is shared except for its last token, which no cache spares, so that its answer stays its own.
+    A repeated prompt is shared except for its last token, which must always be computed, so that its answer is not
+    shared.
     """
     group = chats.text // (sessions.prompts_per_group or 1)
     prefix = sessions.prefix_tokens[group]
@@ -172,14 +173,14 @@ def prefixes_of(sessions: Sessions, chats: Chats, prompt_tokens: Ints) -> Prefix
 
 
 def read_sessions(given: Any) -> Sessions | None:
-    """Sessions or None. Raises ConfigError for anything else."""
+    """The sessions given by a user, or None. Raises ConfigError for anything else."""
     if given is None or isinstance(given, Sessions):
         return given
     raise ConfigError(f"Traffic: sessions = {short(given)} is not allowed; expected Sessions(turns=…, …)")
 
 
 def turns_text(sessions: Sessions) -> str:
-    """What a person reads of them."""
+    """The conversations as readable text."""
     parts = []
     if sessions.turns != 1:
         parts.append("conversations of " + (f"{sessions.mean_turns:g} turns" if sessions.mean_turns else "some turns"))

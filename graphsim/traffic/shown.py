@@ -1,4 +1,4 @@
-"""A traffic in words."""
+"""Descriptions of a traffic."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from graphsim.units import seconds_text
 
 
 def in_short(traffic: Parts) -> str:
-    """One line, nothing drawn."""
+    """A one-line description, without drawing the requests."""
     parts = [_source(traffic), *_lengths(traffic)]
     if traffic.pool.names:
         parts.append(_adapters(traffic))
@@ -28,9 +28,10 @@ def in_short(traffic: Parts) -> str:
 
 
 def described(traffic: Parts, table: RequestTable, seconds: float | None) -> str:
-    """A line each about arrivals, lengths, conversations, adapters and classes.
+    """A description with one line each on arrivals, lengths, conversations, adapters and classes.
 
-    table: the requests; seconds: within which they are sent, None for a closed loop
+    table: the requests
+    seconds: duration in which they are sent; None for a closed loop
     """
     lines = [f"arrivals: {_source(traffic)}"]
     if seconds:

@@ -1,4 +1,4 @@
-"""Requests as columns: the form in which traffic reaches a simulated server."""
+"""Requests as columns, the input of a simulated server."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 BASE = -1
-"""The adapter of requests that have none."""
+"""The adapter index of requests without an adapter."""
 
 NOBODY = -1
-"""What a request follows that follows no other."""
+"""The value of `after` for requests that follow no other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prefixes:
-    """Which parts of prompts are the same text, as chains of segments; what lies behind the last one is a prompt's own.
+    """Common text of prompts, as chains of segments; the text after the last segment is not shared.
 
-    start: where each request's segments begin in the two other columns; one entry more than there are requests
-    segment: what the text is: two requests share a segment where all segments before it are the same, too
-    end: tokens of the prompt up to the end of the segment; of two segments alike, one may go on further
+    start: index of each request's first segment in the other columns; one more entry than there are requests
+    segment: id of the text; two requests share a segment if all segments before it are also equal
+    end: tokens of the prompt up to the end of the segment; of two equal segments, one may be longer
 
-    Where the last segment ends with the prompt, the answer continues with it: a chat's next turn repeats what was said.
+    If the last segment ends with the prompt, the answer continues it: the next turn of a chat repeats it.
     """
 
     start: Ints
@@ -33,7 +33,7 @@ class Prefixes:
     end: Ints
 
     def of(self, request: int) -> tuple[list[int], list[int]]:
-        """The segments of a request and where they end."""
+        """The segments of a request and their ends in tokens."""
         here = slice(int(self.start[request]), int(self.start[request + 1]))
         return self.segment[here].tolist(), self.end[here].tolist()
 
@@ -42,13 +42,15 @@ class Prefixes:
 class RequestTable:
     """One row per request, in the order in which clients send them.
 
-    arrival_s: when it is sent, seconds from the start; nan where it follows another request (`after`) or, in a closed
-        loop, where it is sent when another is answered
-    input_tokens, output_tokens: of its whole prompt, shared parts included, and of its answer
-    adapter: which one, counted from 0; BASE for none
-    priority: lower first; group: which class of requests it belongs to, counted from 0
-    after: the row whose answer it waits for, NOBODY for none; think_s: the pause after that answer
-    prefixes: which prompts begin alike; None where none do
+    arrival_s: time of sending in seconds from the start; nan if it follows another request (`after`) or, in a closed
+        loop, the answer to any other one
+    input_tokens, output_tokens: tokens of the whole prompt, including shared parts, and of the answer
+    adapter: index of the adapter; BASE for none
+    priority: requests with a lower number go first
+    group: index of the class of requests
+    after: row whose answer it waits for; NOBODY for none
+    think_s: pause in seconds after that answer
+    prefixes: common beginnings of prompts; None if there are none
     """
 
     arrival_s: Floats
@@ -66,7 +68,7 @@ class RequestTable:
 
 
 def request_table(arrival_s: Any, input_tokens: Any, output_tokens: Any, **columns: Any) -> RequestTable:
-    """A table of those columns that are given; the others say nothing (no adapter, no priority, no predecessor)."""
+    """A table with the given columns; the others have defaults (no adapter, equal priority, no predecessor)."""
     count = len(np.atleast_1d(arrival_s))
     whole = {"adapter": BASE, "priority": 0, "group": 0, "after": NOBODY}
     found = {name: np.full(count, absent, dtype=np.int64) for name, absent in whole.items()}

@@ -1,4 +1,4 @@
-"""Requests that a file holds, and what is laid over them: adapters, classes, a rate."""
+"""Requests from a file, with other adapters, classes or arrival times applied to them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from graphsim.traffic.table import Floats, Ints, Prefixes, RequestTable
 
 
 def recorded_table(traffic: Parts, recorded: Recorded) -> RequestTable:
-    """The table of a traffic from a file, with the adapters and classes that are laid over it."""
+    """The table of a traffic from a file, with the traffic's adapters and classes."""
     rows = recorded.rows
     arrival = rows.arrival_s
     if recorded.concurrency is not None:
@@ -37,7 +37,7 @@ def recorded_table(traffic: Parts, recorded: Recorded) -> RequestTable:
 
 
 def first_of_each(after: Ints) -> Ints:
-    """The row with which each row's conversation began."""
+    """The first row of each row's conversation."""
     found = np.where(after < 0, np.arange(len(after)), after)
     while not np.array_equal(found, found[found]):
         found = found[found]
@@ -60,7 +60,7 @@ def first_rows(rows: RequestTable, count: int) -> RequestTable:
 
 
 def _closed(rows: RequestTable, concurrency: int) -> Floats:
-    """Times of a closed loop: the first ones come at once, the others when they can."""
+    """Arrival times of a closed loop: 0 for the first requests, nan for those that wait for an answer."""
     alone = np.flatnonzero(rows.after < 0)
     arrival = np.full(len(rows), np.nan)
     arrival[alone[:concurrency]] = 0.0
@@ -68,7 +68,7 @@ def _closed(rows: RequestTable, concurrency: int) -> Floats:
 
 
 def _laid_over(rows: RequestTable, pool: Adapters, seed: int) -> Ints:
-    """An adapter for each request; turns of a conversation want that of its first."""
+    """A random adapter for each request; all turns of a conversation use the same one."""
     first = first_of_each(rows.after)
     drawn = pool.drawn(rows.arrival_s[first], Draws(seed, "adapters"), Draws(seed, "drift"))
     return drawn[first]

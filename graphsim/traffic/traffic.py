@@ -1,4 +1,4 @@
-"""Traffic: what a server is asked, as one value that can be scaled, described and drawn into a table."""
+"""Traffic: a server's workload as one object that can be scaled, described and drawn into a table."""
 
 from __future__ import annotations
 
@@ -58,8 +58,10 @@ class Traffic(Parts):
         base_share: share of the requests that use no adapter
         ranks: one rank for all adapters, a list, `8/16/32` to assign in turn, or {rank: share of the adapters}
         sessions: conversations and shared prefixes
-        priorities: {priority: share of the requests}; classes: a list of `RequestClass`, in place of priorities
-        client: limits of the client; seed: of the random draws
+        priorities: {priority: share of the requests}
+        classes: a list of `RequestClass`, in place of priorities
+        client: limits of the client
+        seed: seed of the random draws
         Raises ConfigError for an argument that is not allowed, or arguments that contradict each other.
         """
         pool = read_adapters(adapters, popularity, base_share, ranks, read_seed(seed))
@@ -99,12 +101,13 @@ class Traffic(Parts):
     ) -> Traffic:  # fmt: skip
         """The requests of a trace: Azure, BurstGPT, Mooncake, Vidur, LLMServingSim, or results of benchmark clients.
 
-        path: the file; requests: maximum number of requests, taken from the start
+        path: the file
+        requests: maximum number of requests, taken from the start
         start_s, seconds: use only the part of the trace from `start_s` on that lasts `seconds`
         rate: mean requests per second to which the trace's arrival times are scaled
         concurrency: number of clients of a closed loop, which ignores the trace's times
-        adapter: name of the column with each request's adapter, if it is not recognised; base: value in it that means
-            the base model
+        adapter: name of the column with each request's adapter, if it is not recognised
+        base: value in it that means the base model
         adapters, popularity, base_share, ranks: used in place of the trace's own adapters, as in `poisson`
         prefixes, block_tokens, run: as in `graphsim.traffic.formats.read.read_trace`
         The other arguments are those of `poisson`. Raises ConfigError naming the problem and the line.
@@ -119,7 +122,7 @@ class Traffic(Parts):
         pool = read_adapters(trace.adapters if adapted else adapters or 0, popularity, base_share, ranks, seed)
         if adapted and (popularity != "uniform" or base_share):
             raise ConfigError(
-                f"{path}: says which adapters are wanted; popularity needs adapters, how many, in place of these"
+                f"{path}: says which adapters are wanted; to replace them, give adapters (their number) with popularity"
             )
         source = Recorded(
             path=str(path), rows=trace.table, notes=trace.notes, adapted=adapted,
@@ -138,7 +141,9 @@ class Traffic(Parts):
         source = self.source
         found = recorded_table(self, source) if isinstance(source, Recorded) else drawn_table(self, source)
         if not len(found):
-            raise ConfigError("Traffic: by chance no request came within the seconds given; expected more of them")
+            raise ConfigError(
+                "Traffic: by chance no request arrived within the given seconds; give more seconds or a higher rate"
+            )
         return found if self.speed == 1.0 else replace(found, arrival_s=found.arrival_s / self.speed)
 
     @property
@@ -202,7 +207,7 @@ class Traffic(Parts):
         """
         count = int(checked_number("Traffic.with_adapters", count, 1, 10**6, one=True))
         if isinstance(self.source, Recorded) and self.source.adapted:
-            raise ConfigError(f"{self.source.path}: says which adapters are wanted; adapters= lays others over it")
+            raise ConfigError(f"{self.source.path}: says which adapters are wanted; give adapters= to replace them")
         return replace(self, pool=self.pool.resized(count))
 
     def describe(self) -> str:

@@ -1,4 +1,4 @@
-"""Recorded traffic: files of traces and of benchmark clients, told apart by their columns or keys."""
+"""Recorded traffic: files of traces and benchmark clients, identified by their columns or keys."""
 
 from graphsim.traffic.formats.read import read_trace
 from graphsim.traffic.formats.trace import Trace

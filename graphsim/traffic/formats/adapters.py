@@ -10,16 +10,18 @@ import numpy as np
 from graphsim.traffic.table import BASE, Ints
 
 COLUMNS = ("lora", "adapter", "lora_id", "lora_name", "adapter_id")
-"""Names of a column or key that says which adapter a request wants, in the order in which they are looked for."""
+"""Names of columns or keys with a request's adapter, in search order."""
 
 NONE = frozenset({"", "-1", "none", "null", "nan", "base"})
-"""What stands there for a request to the base model, in small letters."""
+"""Values that mean the base model, in lower case."""
 
 
 def column_of(names: Iterable[str], asked: str | None, also: Sequence[str] = ()) -> str | None:
-    """The column that holds adapters: the one asked for, or the first known one, in any case.
+    """The column with adapters, regardless of case; None if there is none.
 
-    also: further names that mean an adapter in this layout
+    names: all columns
+    asked: the requested column; by default the first known one
+    also: further names for an adapter in this layout
     """
     known = {name.strip().lower(): name for name in names}
     return next(
@@ -28,9 +30,9 @@ def column_of(names: Iterable[str], asked: str | None, also: Sequence[str] = ())
 
 
 class NamedRequests:
-    """Adapters of requests that are JSON objects, collected one by one.
+    """Collects the adapters of requests that are JSON objects.
 
-    A key `model` counts unless another is asked for; where it says the same of all, that is the base model.
+    The key `model` is used unless another is requested; if it has the same value for all, that is the base model.
     """
 
     def __init__(self, asked: str | None, base: str | None) -> None:
@@ -38,14 +40,14 @@ class NamedRequests:
         self._keys: set[str] = set()
 
     def add(self, data: Mapping[str, Any]) -> None:
-        """Another request."""
+        """Add a request."""
         key = column_of(map(str, data), self._asked, ("model",))
         value = data.get(key) if key is not None else None
         self._keys |= {key.strip().lower()} if key is not None and value is not None else set()
         self._values.append(value)
 
     def column(self) -> tuple[list[Any] | None, list[str]]:
-        """A name for each request, and what has to be said about them; None where no request has one."""
+        """The adapter name of each request, or None if no request has one; and notes on them."""
         if not self._keys:
             return None, []
         if self._asked or self._keys != {"model"}:
@@ -58,10 +60,12 @@ class NamedRequests:
 
 
 def numbered(values: Sequence[Any] | None, rows: Ints, base: str | None) -> tuple[Ints, tuple[str, ...]]:
-    """Indices of adapters for some rows, and the names behind them: whole numbers by size, texts in order of
+    """Adapter indices for some rows, and the names of the adapters: integers in ascending order, texts in order of
     appearance.
 
-    base: the name that means the base model, beside `NONE`
+    values: adapter of each request
+    rows: the rows that are used
+    base: a name that means the base model, in addition to `NONE`
     """
     if values is None:
         return np.full(len(rows), BASE, dtype=np.int64), ()
@@ -75,7 +79,7 @@ def numbered(values: Sequence[Any] | None, rows: Ints, base: str | None) -> tupl
 
 
 def _text(value: Any) -> str:
-    """3 and 3.0 are one adapter; what a blank cell holds is none."""
+    """The name of an adapter as text: 3 and 3.0 are the same; a blank cell means none."""
     if value is None or value != value:
         return ""
     if isinstance(value, float | np.floating) and float(value).is_integer():

@@ -1,7 +1,8 @@
-"""AIPerf's profile_export.jsonl: a record a request, each metric with its unit (ai-dynamo/aiperf).
+"""AIPerf's profile_export.jsonl: one record per request, each metric with its unit (ai-dynamo/aiperf).
 
-Layout by docs/tutorials/working-with-profile-exports.md. Its `inter_token_latency` is one mean a request, which others
-call TPOT; its `inter_chunk_latency` is the list of gaps, which others call ITL. Early releases wrote `ttft`.
+The layout is described in docs/tutorials/working-with-profile-exports.md. Its `inter_token_latency` is one mean per
+request, elsewhere called TPOT; its `inter_chunk_latency` is the list of gaps, elsewhere called ITL. Early releases
+wrote `ttft`.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ class _Rows:
 
 
 def matches(keys: Set[str]) -> bool:
-    """Whether JSON lines with these keys are one."""
+    """Whether JSON lines with these keys have this layout."""
     return {"metadata", "metrics"} <= keys
 
 
 def read(records: Iterator[Record], path: Path, wanted: Wanted) -> Found:
-    """Its requests; later turns of a conversation follow the earlier ones. Raises ConfigError for what is wrong."""
+    """The requests in a file; turns of a conversation follow each other. Raises ConfigError for invalid data."""
     answered = answers(records, path)
     found = Found(
         seconds=np.where(answered.after == NOBODY, answered.start_s, np.nan), input_tokens=answered.input_tokens,
@@ -60,7 +61,7 @@ def read(records: Iterator[Record], path: Path, wanted: Wanted) -> Found:
 
 
 def answers(records: Iterator[Record], path: Path) -> Answered:
-    """What the file says of each request that was answered, in the order in which they were sent."""
+    """The measured times of the answered requests, in the order in which they were sent."""
     rows, failed, other = _Rows(), 0, 0
     for record in records:
         about = record.inside("metadata")
@@ -85,7 +86,7 @@ def answers(records: Iterator[Record], path: Path) -> Answered:
 
 
 def seconds(metric: Record, key: str, unit: object) -> float:
-    """A time of a metric in seconds. Raises ConfigError for an unknown unit."""
+    """The time of a metric in seconds. Raises ConfigError for an unknown unit."""
     if not isinstance(unit, str) or unit not in PER_SECOND:
         raise metric.wrong("unit", unit, f"one of {', '.join(PER_SECOND)}")
     return metric.number(key) / PER_SECOND[unit]
@@ -124,7 +125,7 @@ def _gaps(metrics: Record) -> list[float]:
 
 
 def _followed(rows: _Rows, order: list[int]) -> tuple[list[int], list[float]]:
-    """Whom each request follows, by places in `order`, and for how long it waited after that answer."""
+    """The predecessor of each request, as an index in `order`, and the pause in seconds after its answer."""
     places = {rows.turn[row]: place for place, row in enumerate(order)}
     after, think_s = [], []
     for place, row in enumerate(order):

@@ -1,4 +1,4 @@
-"""What a benchmark client notes of each request: the columns that the results of all clients have in common."""
+"""Measurements of a benchmark client per request: the columns common to the results of all clients."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from graphsim.traffic.table import Floats, Ints
 
 @dataclass(slots=True, kw_only=True)
 class Answered:
-    """Requests as a client saw them; nan where its file does not say.
+    """Requests as measured by a client; nan for values that its file does not contain.
 
-    start_s: when each was sent, from the first on; ttft_s, e2e_s: from sending to the first and to the last token
-    tpot_s: (e2e - ttft) / (output tokens - 1), nan for one token
-    gaps_s: between two pieces of a streamed answer, of all requests in one column
-    after, think_s: conversations, as in `RequestTable`; failed: requests without an answer, which have no row
-    settings: the client's own, such as request_rate and max_concurrency
+    start_s: time of sending of each request, in seconds after the first
+    ttft_s, e2e_s: seconds from sending to the first and to the last token
+    tpot_s: (e2e - ttft) / (output tokens - 1); nan for one token
+    gaps_s: seconds between two chunks of a streamed answer, of all requests in one column
+    after, think_s: conversations, as in `RequestTable`
+    failed: number of requests without an answer, which have no row
+    settings: settings of the client, such as request_rate and max_concurrency
     """
 
     start_s: Floats
@@ -47,9 +49,12 @@ def tpot(ttft_s: Floats, e2e_s: Floats, output_tokens: Floats) -> Floats:
 
 
 def run_of(records: Iterator[Record], path: Path, run: int | None) -> tuple[Record, list[str]]:
-    """The run that was asked for, counted from 1, of a file to which each run adds a line; the last one by default.
+    """One run in a file to which each run appends a line, and notes.
 
-    Raises ConfigError where there are fewer.
+    records: the file's lines
+    path: the file
+    run: number of the run, from 1; the last one by default
+    Raises ConfigError if there are fewer runs.
     """
     count, chosen = 0, None
     for record in records:

@@ -1,6 +1,6 @@
-"""Azure's LLM inference traces of 2023 and 2024 (Azure/AzurePublicDataset): date and time, and two counts of tokens.
+"""Azure's LLM inference traces of 2023 and 2024 (Azure/AzurePublicDataset): date and time, prompt and answer tokens.
 
-The files of 2023 have seven digits behind the second and no time zone, those of 2024 a zone and sometimes no fraction.
+Times of 2023 have seven decimals and no time zone, those of 2024 a time zone and sometimes no fraction of a second.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ LAYOUT = "TIMESTAMP, ContextTokens, GeneratedTokens (Azure)"
 
 
 def matches(columns: Set[str]) -> bool:
-    """Whether a table with these columns, in small letters, is one."""
+    """Whether a table with these columns, in lower case, has this layout."""
     return bool(columns & {"contexttokens", "generatedtokens"})
 
 
 def read(path: Path, wanted: Wanted) -> Found:
-    """Its requests. Raises ConfigError for what is missing or wrong."""
+    """The requests in a file. Raises ConfigError for missing or invalid data."""
     return read_table(path, wanted, ["TIMESTAMP"], ["ContextTokens"], ["GeneratedTokens"], _seconds)
 
 

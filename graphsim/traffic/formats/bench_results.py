@@ -1,7 +1,7 @@
-"""Results of `vllm bench serve` and of SGLang's bench_serving: one JSON object a run, with a list for each quantity.
+"""Results of `vllm bench serve` and SGLang's bench_serving: one JSON object per run, with a list for each quantity.
 
 vLLM (vllm/benchmarks/serve.py) writes the lists with --save-detailed, SGLang (python/sglang/bench_serving.py) with
---output-details; SGLang's have no times of sending. Requests that failed have 0 output tokens in both.
+--output-details; SGLang's results lack the times of sending. Failed requests have 0 output tokens in both.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ LAYOUT = "a result of vllm bench serve --save-detailed or SGLang's bench_serving
 
 
 def matches(keys: Set[str]) -> bool:
-    """Whether a JSON object with these keys is one."""
+    """Whether a JSON object with these keys has this layout."""
     return bool(keys & {"input_lens", "output_lens", "request_throughput"})
 
 
 def read(records: Iterator[Record], path: Path, wanted: Wanted) -> Found:
-    """The requests of a run. Raises ConfigError for what is missing or wrong."""
+    """The requests of a run. Raises ConfigError for missing or invalid data."""
     record, notes = run_of(records, path, wanted.run)
     answered = answers(record)
     start_s, drawn = _sent(answered, wanted.seed)
@@ -46,7 +46,7 @@ def read(records: Iterator[Record], path: Path, wanted: Wanted) -> Found:
 
 
 def answers(record: Record) -> Answered:
-    """What a run's lists say of each request. Raises ConfigError where they are missing, or differ in length."""
+    """The measured times of each request in a run. Raises ConfigError for missing lists or lists of unequal length."""
     path, line, data = record.path, record.line, record.data
     if data.get("input_lens") is None or data.get("output_lens") is None:
         raise ConfigError(
@@ -73,13 +73,13 @@ def answers(record: Record) -> Answered:
 
 
 def concurrency_of(settings: Mapping[str, Any]) -> int | None:
-    """Requests that the client kept in flight at most; None where nothing limited it."""
+    """Maximum number of requests that the client kept in flight; None without a limit."""
     limit = settings.get("max_concurrency")
     return limit if isinstance(limit, int) and not isinstance(limit, bool) and limit > 0 else None
 
 
 def rate_of(settings: Mapping[str, Any]) -> float:
-    """Requests per second that the client was told to send; inf where it sent them all at once, or does not say."""
+    """Requests per second that the client was set to send; inf if it sent all at once or states no rate."""
     try:
         rate = float(settings.get("request_rate", math.inf))
     except (TypeError, ValueError):
@@ -111,7 +111,7 @@ def _is_time(value: Any) -> bool:
 
 
 def _adapters(record: Record, count: int) -> list[Any] | None:
-    """A list of adapters, which neither client writes but a user may add."""
+    """A list of adapters, which users may add although neither client writes it; None without one."""
     found = next(
         (record.data[key] for key in ("lora", "adapter", "lora_id") if isinstance(record.data.get(key), list)), None
     )
@@ -121,7 +121,7 @@ def _adapters(record: Record, count: int) -> list[Any] | None:
 
 
 def _sent(answered: Answered, seed: int) -> tuple[Floats, list[str]]:
-    """Times of sending, drawn where the file has none."""
+    """Times of sending in seconds, drawn at random if the file has none; and notes."""
     if not np.isnan(answered.start_s).any():
         return answered.start_s, []
     count, rate = len(answered.start_s), rate_of(answered.settings)

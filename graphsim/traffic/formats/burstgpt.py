@@ -1,6 +1,7 @@
-"""BurstGPT (HPMLL/BurstGPT): seconds, tokens of request and of response, of which requests that failed have none.
+"""BurstGPT traces (HPMLL/BurstGPT): seconds, request tokens and response tokens, which are 0 for failed requests.
 
-Version 2 has two columns more, `Session ID` and `Elapsed time`. `Model` says who answered: no adapter unless asked for.
+Version 2 also has the columns `Session ID` and `Elapsed time`. `Model` is the model that answered; it counts as an
+adapter only on request.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ LAYOUT = "Timestamp, Model, Request tokens, Response tokens (BurstGPT)"
 
 
 def matches(columns: Set[str]) -> bool:
-    """Whether a table with these columns, in small letters, is one."""
+    """Whether a table with these columns, in lower case, has this layout."""
     return bool(columns & {"request tokens", "response tokens"})
 
 
 def read(path: Path, wanted: Wanted) -> Found:
-    """Its requests, failed ones with 0 output tokens. Raises ConfigError for what is missing or wrong."""
+    """The requests in a file; failed ones have 0 output tokens. Raises ConfigError for missing or invalid data."""
     return read_table(path, wanted, ["Timestamp"], ["Request tokens"], ["Response tokens"])

@@ -1,4 +1,4 @@
-"""Numbers of a trace file, checked one by one or by the column, with the line of what is wrong."""
+"""Checks of the numbers in a trace file, individually or by column; errors name the line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from graphsim.units import short
 
 MOST_TOKENS = 10**9
 MOST_TIME = 1e19
-"""Of whatever unit: nanoseconds since 1970 lie below it."""
+"""Upper limit of times in any unit; nanoseconds since 1970 are below it."""
 
 Number = int | float
 
@@ -34,11 +34,11 @@ class Record:
         return self.data.get(key) is not None
 
     def wrong(self, key: str, value: Any, allowed: str) -> ConfigError:
-        """The sentence about a value."""
+        """The error for an invalid value."""
         return ConfigError(f"{self.path}: line {self.line}: {key} = {short(value)} is not allowed; expected {allowed}")
 
     def number(self, key: str, most: float = MOST_TIME) -> Number:
-        """A finite number from 0 up. Raises ConfigError where there is none."""
+        """The finite number from 0 up under a key. Raises ConfigError for anything else."""
         if key not in self.data:
             names = choices_text(key, [" ".join(str(name).split())[:40] for name in self.data])
             raise ConfigError(f"{self.path}: line {self.line}: {key} is missing; {names}")
@@ -48,14 +48,14 @@ class Record:
         return value
 
     def tokens(self, key: str) -> int:
-        """A whole number of tokens. Raises ConfigError where there is none."""
+        """The integer number of tokens under a key. Raises ConfigError for anything else."""
         value = self.number(key, MOST_TOKENS)
         if value != math.floor(value):
             raise self.wrong(key, value, "a whole number of tokens")
         return int(value)
 
     def parts(self, key: str) -> list[Any]:
-        """A list; empty where the key is absent. Raises ConfigError for anything else."""
+        """The list under a key, empty if absent. Raises ConfigError for anything else."""
         value = self.data.get(key)
         if value is None:
             return []
@@ -64,7 +64,7 @@ class Record:
         return value
 
     def inside(self, key: str) -> Record:
-        """The object under a key. Raises ConfigError where there is none."""
+        """The object under a key. Raises ConfigError for anything else."""
         value = self.data.get(key)
         if not isinstance(value, dict):
             raise self.wrong(key, value, "a JSON object")
@@ -76,13 +76,19 @@ def column(
 ) -> Floats:
     """A table's column as finite numbers from 0 up.
 
-    values: an array or a pandas Series; lines: of the file, for the message
-    Raises ConfigError naming the first line that holds anything else.
+    path: the file
+    name: name of the column
+    values: an array or a pandas Series
+    lines: line of each value in the file, for messages
+    most: upper limit
+    whole: whether the numbers must be integers
+    unit: unit of the numbers, for messages
+    Raises ConfigError naming the first line with anything else.
     """
     import pandas as pd
 
     series = pd.Series(values)
-    if series.dtype.kind in "bmM":  # flags and dates are no numbers, though they can be made into some
+    if series.dtype.kind in "bmM":  # flags and dates are not numbers, although pandas converts them
         series = series.astype(str)
     found = numbers_of(series).to_numpy(dtype=float, na_value=np.nan)
     good = (found >= 0) & (found <= most)
@@ -99,16 +105,20 @@ def column(
 
 
 def shown_cell(value: Any) -> str:
-    """A table's cell as it appears in a message."""
+    """A table's cell as shown in a message."""
     if value is None or str(value) in ("<NA>", "NaT", "nan"):
         return "nothing"
     return short(value.item() if isinstance(value, np.generic) else value)
 
 
 def per_request(path: Path, line: int, name: str, values: Any, count: int | None = None) -> Floats:
-    """A list with a number for each request, of a benchmark's result file; None in it is nan.
+    """A list in a benchmark's result file with one number per request; None becomes nan.
 
-    count: how many there have to be
+    path: the file
+    line: line in the file
+    name: name of the list
+    values: the list
+    count: required length
     Raises ConfigError naming the list, and the first entry that is not a finite number from 0 up.
     """
     where = f"{path}: line {line}: {name}"
@@ -130,7 +140,11 @@ def per_request(path: Path, line: int, name: str, values: Any, count: int | None
 
 
 def since_first(times: Sequence[Number], per_second: float) -> Floats:
-    """Times in seconds after the first of them, exact for large whole numbers; nan stays."""
+    """Times in seconds after the first one, exact for large integers; nan remains nan.
+
+    times: the times
+    per_second: units per second
+    """
     known = [time for time in times if time == time]
     first = min(known) if known else 0
     return np.array([(time - first) / per_second if time == time else np.nan for time in times], dtype=float)

@@ -1,4 +1,4 @@
-"""Prompts that begin alike, as chains of numbered segments: from hashes, token ids or conversations."""
+"""Prompts with common beginnings as chains of numbered segments, from hashes, token ids or conversations."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from graphsim.traffic.table import NOBODY, Floats, Ints
 
 
 def of_blocks(numbers: dict[Hashable, int], hashes: Sequence[Hashable], block_tokens: int, tokens: int) -> Chain:
-    """The chain of a prompt whose blocks of this many tokens have these hashes; what lies behind the prompt is dropped.
+    """The chain of a prompt given by hashes of its blocks; blocks after the end of the prompt are dropped.
 
-    numbers: of the hashes met so far, which grows
+    numbers: segment ids of the hashes so far, to which new ones are added
+    hashes: hash of each block
+    block_tokens: tokens per block
+    tokens: tokens of the prompt
     """
     blocks = hashes[: -(-tokens // block_tokens)]
     ends = [min(block_tokens * (place + 1), tokens) for place in range(len(blocks))]
@@ -22,9 +25,10 @@ def of_blocks(numbers: dict[Hashable, int], hashes: Sequence[Hashable], block_to
 
 
 def of_conversations(after: Ints, input_tokens: Floats, output_tokens: Floats) -> tuple[list[Chain], int]:
-    """Chains of prompts that repeat what was said before, and how many do.
+    """Chains of prompts that repeat earlier turns of their conversation, and the number of such prompts.
 
-    A prompt does where it is as long as the one it follows together with its answer; else it starts a new conversation.
+    A prompt repeats the earlier turns if it is at least as long as the preceding prompt and its answer together;
+    otherwise it starts a new conversation.
     """
     segment: list[int] = []
     repeats = 0
@@ -36,7 +40,7 @@ def of_conversations(after: Ints, input_tokens: Floats, output_tokens: Floats) -
 
 
 class TokenTree:
-    """Prompts given by their token ids, in a tree whose edges are what prompts have in common."""
+    """A radix tree of prompts given by their token ids; its edges are common parts of prompts."""
 
     def __init__(self) -> None:
         self._tokens: list[Ints] = [np.empty(0, dtype=np.int64)]
@@ -44,7 +48,7 @@ class TokenTree:
         self._parent: list[int] = [NOBODY]
 
     def add(self, tokens: Ints) -> int:
-        """The node at which a prompt ends; it stays valid while the tree grows."""
+        """Add a prompt and return the node at its end, which remains valid while the tree grows."""
         node, place = 0, 0
         while place < len(tokens):
             child = self._children[node].get(int(tokens[place]))
@@ -58,9 +62,7 @@ class TokenTree:
         return node
 
     def chain(self, node: int, tokens: int) -> Chain:
-        """Segments from the beginning to a node, as far as a prompt of this many tokens has them, and where they
-        end.
-        """
+        """The segments from the root to a node, and their ends, up to the given number of tokens."""
         nodes: list[int] = []
         while node > 0:
             nodes.append(node)
@@ -78,7 +80,7 @@ class TokenTree:
         return len(self._tokens) - 1
 
     def _split(self, node: int, at: int) -> int:
-        """A new node above this one that holds the first tokens of its edge."""
+        """Split the edge of a node after `at` tokens and return the new node above it."""
         edge, parent = self._tokens[node], self._parent[node]
         upper = self._grown(parent, edge[:at])
         self._tokens[node], self._parent[node] = edge[at:], upper

@@ -17,16 +17,19 @@ from graphsim.traffic.table import NOBODY, Floats, Ints, Prefixes, request_table
 from graphsim.units import short
 
 Chain = tuple[Sequence[int], Sequence[int]]
-"""Segments of a prompt and where they end, as in `Prefixes`."""
+"""Segments of a prompt and their ends in tokens, as in `Prefixes`."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Found:
-    """Requests as a file has them.
+    """Requests as read from a file.
 
-    seconds: when each is sent, nan where it follows another; input_tokens, output_tokens: whole numbers from 0
-    after: the row before it that each waits for; think_s: the pause then; adapter: a name each
-    chains: which prompts begin alike
+    seconds: time of sending of each request; nan if it follows another
+    input_tokens, output_tokens: integers from 0 up
+    after: earlier row whose answer each request waits for
+    think_s: pause in seconds after that answer
+    adapter: adapter name of each request
+    chains: common beginnings of prompts
     """
 
     seconds: Floats
@@ -42,7 +45,7 @@ class Found:
 
 @dataclass(slots=True)
 class Columns:
-    """Requests as a reader of JSON lines collects them, a value for each; named as in `Found`."""
+    """Requests collected by a reader of JSON lines, one value per request; names as in `Found`."""
 
     times: list[Number] = field(default_factory=list)
     inputs: list[int] = field(default_factory=list)
@@ -51,7 +54,12 @@ class Columns:
     think_s: list[float] = field(default_factory=list)
 
     def found(self, per_second: float, adapter: Sequence[Any] | None, notes: list[str]) -> Found:
-        """What was collected. per_second: units of its times in a second."""
+        """The collected requests.
+
+        per_second: units of the times per second
+        adapter: adapter name of each request
+        notes: notes on the file
+        """
         return Found(
             seconds=since_first(self.times, per_second), input_tokens=np.array(self.inputs, dtype=float),
             output_tokens=np.array(self.outputs, dtype=float), after=np.array(self.after, dtype=np.int64),
@@ -60,13 +68,15 @@ class Columns:
 
 
 def trace_of(found: Found, path: Path, wanted: Wanted) -> Trace:
-    """The trace that was asked for. Raises ConfigError where nothing of it is left."""
+    """The requested trace. Raises ConfigError if no request remains."""
     if wanted.adapter is not None and found.adapter is None:
-        raise ConfigError(f"{path}: adapter = {short(wanted.adapter)} is not allowed; no request of it has such a key")
+        raise ConfigError(
+            f"{path}: adapter = {short(wanted.adapter)} is not allowed; no request of the file has such a key"
+        )
     notes = list(found.notes)
     count = len(found.seconds)
     if not count:
-        raise ConfigError(f"{path}: has a header and no requests; holds no request to simulate")
+        raise ConfigError(f"{path}: holds no requests, at most a header")
     after = np.full(count, NOBODY, dtype=np.int64) if found.after is None else found.after
     runs = (found.input_tokens > 0) & (found.output_tokens > 0)
     if not runs.all():
@@ -90,7 +100,7 @@ def trace_of(found: Found, path: Path, wanted: Wanted) -> Trace:
 
 
 def _past(after: Ints, runs: np.ndarray[Any, Any]) -> Ints:
-    """Whom each row follows once rows that do not run are passed over; a row follows one before it."""
+    """The predecessor of each row after rows that do not run are skipped; a predecessor has a smaller index."""
     found = after.copy()
     for row in np.flatnonzero(after != NOBODY):
         leader = found[row]
@@ -101,7 +111,7 @@ def _past(after: Ints, runs: np.ndarray[Any, Any]) -> Ints:
 def _chosen(
     seconds: Floats, after: Ints, runs: np.ndarray[Any, Any], wanted: Wanted, notes: list[str]
 ) -> tuple[Ints, Floats]:
-    """Rows in the order in which they are sent, those of a conversation together, and when; from the window's start."""
+    """The selected rows in order of sending, with conversations kept together, and their times in the window."""
     begins = seconds.copy()
     for row in np.flatnonzero(after != NOBODY):
         begins[row] = begins[after[row]]
@@ -126,7 +136,7 @@ def _cut_text(wanted: Wanted, count: int) -> str:
 
 
 def prefixes_of(chains: list[Chain], rows: Ints) -> Prefixes | None:
-    """The chains of some rows as columns; None where no prompt shares a segment with another."""
+    """The chains of some rows as columns; None if no prompts share a segment."""
     kept = [chains[row] for row in rows.tolist()]
     lengths = np.array([len(segments) for segments, _ in kept], dtype=np.int64)
     flat = np.array([part for segments, _ in kept for part in segments], dtype=np.int64)

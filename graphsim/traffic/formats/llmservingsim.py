@@ -1,7 +1,7 @@
 """LLMServingSim's workloads (casys-kaist/LLMServingSim, workloads/README.md): JSON lines of requests or sessions.
 
-A request has input_toks, output_toks, arrival_time_ns and perhaps input_tok_ids; a session has sub_requests, of which
-each waits for the one before it and then for its tool (tool_duration_ns). The requests.jsonl of its measured runs has
+A request has input_toks, output_toks, arrival_time_ns and optionally input_tok_ids; a session has sub_requests, each of
+which waits for the preceding one and then for its tool (tool_duration_ns). The requests.jsonl of its measured runs has
 arrival_time in seconds.
 """
 
@@ -29,12 +29,12 @@ class _Rows(Columns):
 
 
 def matches(keys: Set[str]) -> bool:
-    """Whether JSON lines with these keys are one."""
+    """Whether JSON lines with these keys have this layout."""
     return bool(keys & {"input_toks", "sub_requests"})
 
 
 def read(records: Iterator[Record], path: Path, wanted: Wanted) -> Found:
-    """Its requests. Raises ConfigError for what is missing or wrong."""
+    """The requests in a file. Raises ConfigError for missing or invalid data."""
     rows, per_second, adapters = _Rows(), 1e9, NamedRequests(wanted.adapter, wanted.base)
     for record in records:
         if not rows.times and "arrival_time" in record and "arrival_time_ns" not in record:
@@ -72,7 +72,7 @@ def _request(rows: _Rows, record: Record, time: Number, leader: int, pause: floa
     rows.inputs.append(record.tokens("input_toks"))
     rows.outputs.append(record.tokens("output_toks"))
     prompt = _ids(record, "input_tok_ids")[: rows.inputs[-1]]
-    whole = len(prompt) == rows.inputs[-1]  # an answer's ids say something only behind all of the prompt's
+    whole = len(prompt) == rows.inputs[-1]  # an answer's ids are usable only after all ids of the prompt
     rows.tokens.append(np.array(prompt + (_ids(record, "output_tok_ids") if whole else []), dtype=np.int64))
 
 
@@ -84,7 +84,7 @@ def _ids(record: Record, key: str) -> list[int]:
 
 
 def _shared(rows: _Rows, found: Found) -> tuple[list[Chain], list[str]]:
-    """What prompts have in common, from their token ids where the file has any, else from their sessions."""
+    """Common beginnings of prompts, from token ids if the file has any, else from sessions; and notes."""
     if any(map(len, rows.tokens)):
         tree = TokenTree()
         ends = [tree.add(tokens) for tokens in rows.tokens]

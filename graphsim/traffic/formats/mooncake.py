@@ -1,8 +1,8 @@
-"""Mooncake's traces and those that follow its layout: JSON lines with lengths and hashes of a prompt's blocks.
+"""Mooncake traces and traces with the same layout: JSON lines with lengths and hashes of a prompt's blocks.
 
-kvcache-ai/Mooncake: `timestamp` in ms, a hash for each 512 tokens. AIPerf's form of it lets later turns of a
-`session_id` follow the one before them by `delay` ms instead (ai-dynamo/aiperf, tests of multi-turn mooncake_trace).
-Qwen-Bailian traces have `chat_id`, times in seconds and a hash for each 16 tokens (its README).
+kvcache-ai/Mooncake: `timestamp` in ms, one hash per 512 tokens. In AIPerf's variant, later turns of a `session_id`
+follow the preceding turn after `delay` ms instead (ai-dynamo/aiperf, tests of multi-turn mooncake_trace). Qwen-Bailian
+traces have `chat_id`, times in seconds and one hash per 16 tokens (its README).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class _Rows(Columns):
 
 
 def matches(keys: Set[str]) -> bool:
-    """Whether JSON lines with these keys are one."""
+    """Whether JSON lines with these keys have this layout."""
     return bool(keys & {"input_length", "hash_ids"})
 
 
 def read(records: Iterator[Record], path: Path, wanted: Wanted) -> Found:
-    """Its requests. Raises ConfigError for what is missing or wrong."""
+    """The requests in a file. Raises ConfigError for missing or invalid data."""
     rows, numbers, last = _Rows(), dict[Hashable, int](), dict[Hashable, int]()
     adapters = NamedRequests(wanted.adapter, wanted.base)
     per_second, block_tokens, odd = 1000.0, wanted.block_tokens or BLOCK_TOKENS, 0
@@ -55,7 +55,12 @@ def read(records: Iterator[Record], path: Path, wanted: Wanted) -> Found:
 
 
 def _add(rows: _Rows, record: Record, last: dict[Hashable, int]) -> None:
-    """Times, lengths and place in its conversation of one request; last: the row of each session so far."""
+    """Add times, lengths and predecessor of one request.
+
+    rows: the rows so far
+    record: the request
+    last: latest row of each session
+    """
     session = record.data.get("session_id")
     leader = last.get(session, NOBODY) if isinstance(session, Hashable) and session is not None else NOBODY
     follows = leader != NOBODY and "timestamp" not in record

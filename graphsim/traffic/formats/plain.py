@@ -1,4 +1,4 @@
-"""One row per request: arrival_s, input_tokens, output_tokens; also graphsim's own tables of served requests."""
+"""Plain tables with one row per request: arrival_s, input_tokens, output_tokens; also graphsim's own result tables."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ LAYOUT = "arrival_s, input_tokens, output_tokens (plain)"
 
 
 def matches(columns: Set[str]) -> bool:
-    """Whether a table with these columns, in small letters, is one."""
+    """Whether a table with these columns, in lower case, has this layout."""
     return "arrival_s" in columns
 
 
 def read(path: Path, wanted: Wanted) -> Found:
-    """Its requests. Raises ConfigError for what is missing or wrong."""
+    """The requests in a file. Raises ConfigError for missing or invalid data."""
     return read_table(path, wanted, ["arrival_s"], ["input_tokens", "input_len"], ["output_tokens", "output_len"])

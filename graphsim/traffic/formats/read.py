@@ -1,4 +1,4 @@
-"""Reading a trace of whatever layout."""
+"""Reading a trace of any known layout."""
 
 from __future__ import annotations
 
@@ -32,17 +32,18 @@ def read_trace(
     adapter: str | None = None, base: str | None = None, prefixes: bool = True, block_tokens: int | None = None,
     run: int | None = None, seed: int = 0,
 ) -> Trace:  # fmt: skip
-    """The requests of a trace file, or of a folder of ServeGen's; the layout is told by its columns or keys.
+    """The requests in a trace file, or in a folder of ServeGen data; the layout is identified by columns or keys.
 
-    requests: at most so many, the first ones; start_s, seconds: only those sent in this part of the trace, in seconds
-        after its first request
-    adapter: the column or key that names each request's adapter; by default `lora`, `adapter` or `lora_id`, in JSON
-        lines `model` as well; for ServeGen "client" makes each client an adapter
-    base: the name in it that means the base model; blank, none and -1 mean it anyway
-    prefixes: whether prompts that begin alike are known to (hashes, token ids, turns of a conversation)
-    block_tokens: for how many tokens one of `hash_ids` stands (512 in Mooncake's, 16 in Bailian's)
-    run: which run of a result file that has several, counted from 1; the last by default
-    seed: of what the file does not hold and has to be drawn
+    path: the file or folder
+    requests: maximum number of requests, taken from the start
+    start_s, seconds: use only the requests sent in this part of the trace, in seconds after its first request
+    adapter: column or key with each request's adapter; by default `lora`, `adapter` or `lora_id`, in JSON lines also
+        `model`; for ServeGen, "client" makes each client an adapter
+    base: value in it that means the base model, in addition to blank, none and -1
+    prefixes: whether common beginnings of prompts are used (from hashes, token ids or turns of a conversation)
+    block_tokens: tokens per entry of `hash_ids` (512 in Mooncake's traces, 16 in Bailian's)
+    run: number of the run, from 1, in a result file with several; the last by default
+    seed: seed for values that the file does not contain and that are drawn at random
     Raises ConfigError naming file, line or field, value and what is allowed.
     """
     wanted = _wanted(requests, start_s, seconds, adapter, base, prefixes, block_tokens, run, seed)

@@ -1,9 +1,9 @@
 """ServeGen's clients (alibaba/ServeGen): a folder with chunk-N-trace.csv and chunk-N-dataset.json for each client.
 
-A trace's line holds the start of a window, its requests per second, the coefficient of variation of its gaps, the
-distribution fitted to them and its two parameters (shape and scale). A data set holds, for windows of some hours, how
-likely each length is. Requests are drawn from both: as many in a window as its rate says, with gaps of that shape
-which fill the window.
+A line of a trace contains the start of a window, its requests per second, the coefficient of variation of its gaps, the
+distribution fitted to them and its two parameters (shape and scale). A data set contains the probability of each length
+for windows of a few hours. Requests are drawn from both: the number in a window follows from its rate, and the gaps
+have the fitted shape and are scaled to fill the window.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from graphsim.units import short
 LAYOUT = "a folder with chunk-N-trace.csv and chunk-N-dataset.json of each client (ServeGen)"
 
 SECONDS = 3600.0
-"""Default amount that is drawn."""
+"""Default duration of the drawn requests."""
 
 MOST_CLIENTS = 100_000
 _TRACE = re.compile(r"chunk-(\d{1,9})-trace\.csv")
@@ -35,7 +35,7 @@ _TRACE = re.compile(r"chunk-(\d{1,9})-trace\.csv")
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """A client's traffic from start_s on for this many seconds, with gaps of gamma or Weibull form."""
+    """A client's traffic in a window from start_s on, with gamma or Weibull distributed gaps."""
 
     line: int
     start_s: float
@@ -46,7 +46,7 @@ class _Window:
 
 
 def read(folder: Path, wanted: Wanted) -> Found:
-    """Requests of all clients of a folder. Raises ConfigError naming the file and line that is wrong."""
+    """The requests of all clients in a folder. Raises ConfigError naming the file and line of an error."""
     if wanted.adapter not in (None, "client"):
         raise ConfigError(f"{folder}: adapter = {short(wanted.adapter)} is not allowed; expected client, or nothing")
     clients = _clients(folder)
@@ -83,7 +83,13 @@ def _clients(folder: Path) -> list[int]:
 
 
 def _client(folder: Path, client: int, start_s: float, seconds: float, seed: int) -> tuple[Floats, Floats, Floats]:
-    """Times and lengths of a client's requests in a part of its trace, the same ones in whatever part is asked for."""
+    """Times, prompt and answer lengths of a client's requests in a part of its trace; they do not depend on the part.
+
+    folder: the folder
+    client: number of the client
+    start_s, seconds: the part of the trace
+    seed: seed of the random draws
+    """
     path, lengths = folder / f"chunk-{client}-trace.csv", folder / f"chunk-{client}-dataset.json"
     windows = [
         window for window in _windows(path)
@@ -109,7 +115,7 @@ def _client(folder: Path, client: int, start_s: float, seconds: float, seed: int
 
 
 def _times(random: np.random.Generator, window: _Window, count: int) -> Floats:
-    """Times in a window at which so many requests come, by gaps that are scaled to fill it."""
+    """Arrival times of this number of requests in a window, with gaps that are scaled to fill it."""
     draw = random.weibull if window.weibull else random.standard_gamma
     gaps = np.asarray(draw(window.shape, count + 1), dtype=float)
     total = gaps.sum()
@@ -136,7 +142,7 @@ def _windows(path: Path) -> list[_Window]:
 
 
 def _row(path: Path, line: int, row: str) -> tuple[float, float, float, str]:
-    """Start, rate, shape of the gaps and their distribution: a gamma of shape 1 / cv^2 where none is named."""
+    """Start, rate, and shape and distribution of gaps in a line: by default a gamma distribution of shape 1 / cv^2."""
     cells = [cell.strip() for cell in row.split(",")]
     where = f"{path}: line {line}"
     if len(cells) != 6:
@@ -155,7 +161,7 @@ def _row(path: Path, line: int, row: str) -> tuple[float, float, float, str]:
 
 
 def _lengths(random: np.random.Generator, data: Record, key: str, at_s: float, count: int) -> Floats:
-    """Lengths drawn from the latest window of a data set that has begun and says anything; from the first one else."""
+    """Lengths drawn from the latest non-empty window of a data set that starts before `at_s`, else from the first."""
     starts = sorted((float(start), start) for start in data.data if _is_time(start))
     begun = [start for time, start in starts if time <= at_s][::-1] + [start for time, start in starts if time > at_s]
     for start in begun:
@@ -172,7 +178,7 @@ def _is_time(text: str) -> bool:
 
 
 def _shares(window: Record, name: str, found: Any) -> tuple[Floats, Floats]:
-    """Lengths and how often each is met, from a mapping or from the text of one."""
+    """Lengths and their frequencies, from a mapping or its text."""
     if isinstance(found, str):
         pairs: list[Any] = [pair.split(":") for pair in found.strip().strip("{}").split(",") if pair.strip()]
     else:

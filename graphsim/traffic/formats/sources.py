@@ -1,4 +1,4 @@
-"""Trace files as they lie on disk: tables by the chunk, JSON by the line; one sentence about what cannot be read."""
+"""Reading trace files: tables in chunks, JSON line by line; errors are reported in one sentence."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 CHUNK_ROWS = 500_000
 MOST_REQUESTS = 50_000_000
 MOST_LINE_BYTES = 2**29
-"""Of one JSON document: a benchmark's result with all its answers may take a whole line."""
+"""Upper limit for the bytes of a JSON document: a benchmark's result with all answers may be one line."""
 
 
 def check_file(path: Path) -> None:
-    """Raises ConfigError unless there is a regular file with something in it."""
+    """Raise ConfigError unless the path is a regular, non-empty file."""
     try:
         exists, regular, size = path.exists(), path.is_file(), path.stat().st_size if path.exists() else 0
     except (OSError, ValueError) as error:
@@ -39,7 +39,7 @@ def check_file(path: Path) -> None:
 
 
 def first_characters(path: Path) -> str:
-    """The beginning of a file, without what is blank in front. Raises ConfigError for what is not text."""
+    """The beginning of a file without leading white space. Raises ConfigError if it is not text."""
     try:
         with path.open("rb") as file:
             start = file.read(4096)
@@ -61,10 +61,12 @@ def header(path: Path) -> list[str]:
 
 
 def chunks(path: Path, columns: list[str], rows: float) -> Iterator[tuple[pd.DataFrame, Ints]]:
-    """A table's rows by the chunk, with the line of each (in Parquet the row); lines with nothing in them are left out.
+    """A table's rows in chunks, with the line of each (in Parquet the row); empty lines are left out.
 
-    rows: how many of them are needed
-    Raises ConfigError for what cannot be read, or holds more than MOST_REQUESTS.
+    path: the file
+    columns: columns to read
+    rows: number of rows needed
+    Raises ConfigError for a file that cannot be read or has more than MOST_REQUESTS rows.
     """
     read = 0
     for frame in _parquet(path) if path.suffix == ".parquet" else _csv(path):
@@ -122,7 +124,7 @@ def _unreadable(path: Path, error: BaseException) -> ConfigError:
 
 
 def json_lines(path: Path, rows: float) -> Iterator[Record]:
-    """The objects of a file with one on each line. Raises ConfigError with the line of what is none."""
+    """The objects in a file with one JSON object per line. Raises ConfigError with the line of anything else."""
     try:
         with path.open("rb") as file:
             number = count = 0
@@ -146,7 +148,7 @@ def json_lines(path: Path, rows: float) -> Iterator[Record]:
 
 
 def records(path: Path, rows: float) -> Iterator[Record]:
-    """The objects of a JSON file: one a line, or a single one over as many lines as it takes."""
+    """The objects in a JSON file: one per line, or a single one on several lines."""
     with_line = json_lines(path, 1)
     try:
         next(with_line)
@@ -168,7 +170,7 @@ def _document(path: Path) -> Record:
 
 
 def parsed(path: Path, text: bytes, line: int) -> dict[str, Any]:
-    """A JSON object. Raises ConfigError that counts lines from `line` on."""
+    """The JSON object in a text. Raises ConfigError with line numbers counted from `line`."""
     try:
         data = json.loads(text.decode("utf-8-sig"))
     except UnicodeDecodeError as error:

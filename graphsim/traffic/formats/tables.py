@@ -1,4 +1,4 @@
-"""Traces that are tables: a column of times, two of lengths, and perhaps one of adapters."""
+"""Traces in tables: a column of times, two of lengths, and optionally one of adapters."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from graphsim.traffic.formats.trace import Wanted
 from graphsim.traffic.table import Floats, Ints
 
 Seconds = Callable[[Path, str, Any, Ints], Floats]
-"""Times of a column in seconds, from file, column name, values and lines."""
+"""Converts a column of times to seconds, given file, column name, values and lines."""
 
 
 def plain_seconds(path: Path, name: str, values: Any, lines: Ints) -> Floats:
-    """Times that a file gives in seconds."""
+    """The times in a column that is already in seconds."""
     return column(path, name, values, lines, unit=" of seconds")
 
 
 def named(path: Path, columns: Sequence[str], *spellings: str) -> str:
-    """The column with one of these names, in any case. Raises ConfigError where there is none."""
+    """The column with one of these names, regardless of case. Raises ConfigError if there is none."""
     known = {name.strip().lower(): name for name in columns}
     found = next((known[name.lower()] for name in spellings if name.lower() in known), None)
     if found is None:
@@ -43,9 +43,13 @@ def read_table(
     path: Path, wanted: Wanted, time: Sequence[str], inputs: Sequence[str], outputs: Sequence[str],
     seconds: Seconds = plain_seconds,
 ) -> Found:  # fmt: skip
-    """A table's requests; each column is given by the names that it may have.
+    """The requests in a table.
 
-    Raises ConfigError for a column that is missing, and for the first line that holds no valid number.
+    path: the file
+    wanted: arguments of `read_trace`
+    time, inputs, outputs: possible names of the columns
+    seconds: converts times to seconds
+    Raises ConfigError for a missing column, and for the first line without a valid number.
     """
     columns = header(path)
     names = [named(path, columns, *spellings) for spellings in (time, inputs, outputs)]

@@ -1,4 +1,4 @@
-"""Tables of requests with measured times, as LLMServingSim's validation runs and graphsim's own requests are."""
+"""Tables of requests with measured times, such as LLMServingSim's validation runs and graphsim's own results."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ _E2E = ("measured_e2e_s", "e2e_s")
 
 
 def has_times(columns: Sequence[str]) -> bool:
-    """Whether a table says when requests were sent and answered."""
+    """Whether a table has the times at which requests were sent and answered."""
     names = {name.strip().lower() for name in columns}
     return "arrival_s" in names and any(name in names for name in _TTFT) and any(name in names for name in _E2E)
 
 
 def timed_rows(path: Path) -> Answered:
-    """Its requests; what has no time of an answer failed. Raises ConfigError for what is missing or wrong."""
+    """The requests in a file; those without the time of an answer failed.
+
+    Raises ConfigError for missing or invalid data.
+    """
     columns = header(path)
     spellings = (("arrival_s",), ("input_tokens", "input_len"), ("output_tokens", "output_len"), _TTFT, _E2E)
     names = [named(path, columns, *each) for each in spellings]

@@ -1,4 +1,4 @@
-"""A trace as simulated servers take it, and what a reader may be asked for."""
+"""A trace in the form that simulated servers take, and the arguments of readers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from graphsim.traffic.table import RequestTable
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Trace:
-    """Requests of a file, the first one sent at 0 s.
+    """The requests in a file; the first one is sent at 0 s.
 
-    adapters: names behind the indices of `table.adapter`; name: of the file, without its suffix
-    notes: what was left out, drawn or taken for granted, a sentence each
-    concurrency: requests that the recorded client kept in flight at most; None where the file does not say
+    table: the requests
+    adapters: names for the indices in `table.adapter`
+    name: name of the file without suffix
+    notes: what was left out, drawn or assumed, one sentence each
+    concurrency: maximum number of requests that the recorded client kept in flight; None if not stated
     """
 
     table: RequestTable
@@ -26,7 +28,7 @@ class Trace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What a caller asks of a trace: the arguments of `read_trace`."""
+    """The arguments of `read_trace`."""
 
     requests: int | None = None
     start_s: float = 0.0
@@ -40,6 +42,6 @@ class Wanted:
 
     @property
     def rows(self) -> float:
-        """Rows of a file that have to be read, if those are the ones that were asked for."""
+        """Number of rows of a file that must be read if the first ones are requested; otherwise inf."""
         whole = self.requests is None or self.start_s > 0.0 or self.seconds < inf
         return inf if whole or self.requests is None else self.requests

@@ -1,4 +1,4 @@
-"""Vidur's traces (microsoft/vidur): arrived_at in seconds, num_prefill_tokens, num_decode_tokens."""
+"""Vidur traces (microsoft/vidur): arrived_at in seconds, num_prefill_tokens, num_decode_tokens."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ LAYOUT = "arrived_at, num_prefill_tokens, num_decode_tokens (Vidur)"
 
 
 def matches(columns: Set[str]) -> bool:
-    """Whether a table with these columns, in small letters, is one."""
+    """Whether a table with these columns, in lower case, has this layout."""
     return bool(columns & {"num_prefill_tokens", "num_decode_tokens"})
 
 
 def read(path: Path, wanted: Wanted) -> Found:
-    """Its requests. Raises ConfigError for what is missing or wrong: files of lengths have no arrived_at."""
+    """The requests in a file. Raises ConfigError for missing or invalid data: files of lengths lack arrived_at."""
     return read_table(path, wanted, ["arrived_at"], ["num_prefill_tokens"], ["num_decode_tokens"])
