@@ -1,4 +1,6 @@
-"""What would make a training step fit, or faster: one change at a time, and a few together, each one simulated."""
+"""Advice on a training step: changes that make it fit or run faster, one at a time and in combination, each
+simulated.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +22,22 @@ from graphsim.training.recipe import FUSABLE, load_recipe
 from graphsim.training.setup import TrainingSetup
 
 WORTH = 0.01
-"""Part of the tokens per second and device by which a change has to be faster to be named, where the step fits."""
+"""Least relative gain in tokens per second and device for a change to be reported, if the step fits."""
 
 MOST_TOGETHER = 4
 LIGER = "fms-hf-tuning-liger"
 """A recipe whose loss is Liger's fused linear cross-entropy."""
 
 Change = Callable[[TrainingSetup], TrainingSetup | None]
-"""Another setup; None where the change is none."""
+"""Another setup; None if nothing changes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Outcome:
-    """A step with a change. name: the change, with its command-line options"""
+    """A step with a change.
+
+    name: the change, with its command-line options
+    """
 
     name: str
     tokens_per_s_per_gpu: float
@@ -48,7 +53,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrainAdvice:
-    """now: the step as it is; levers: changes that make it fit, or faster, the fastest that fits first."""
+    """now: the unchanged step; levers: changes that make it fit, or faster, the fastest that fits first."""
 
     now: Outcome
     levers: tuple[Outcome, ...] = ()
@@ -59,7 +64,9 @@ class TrainAdvice:
 
 
 def advice_of(estimate: TrainEstimate, trying: Callable[[int, str], None] | None = None) -> TrainAdvice:
-    """What would make a step fit, or where it fits, faster. trying: told how many were tried, and which one is."""
+    """Changes that make a step fit, or run faster if it fits. trying: called with the number tried and the current
+    one.
+    """
     setup = estimate.setup
     if scenarios_in(setup) is not None:
         setup = take(setup, 0)
@@ -83,7 +90,7 @@ def _helps(lever: Outcome, now: Outcome) -> bool:
 
 
 def _tried(name: str, setup: TrainingSetup, changes: tuple[Change, ...]) -> Outcome | None:
-    """The step with some changes; None where one of them is none, or cannot be run."""
+    """The step with some changes; None if one of them changes nothing or cannot be run."""
     for change in changes:
         changed = change(setup)
         if changed is None:
@@ -105,7 +112,7 @@ def _outcome(name: str, estimate: TrainEstimate) -> Outcome:
 
 
 def _together(setup: TrainingSetup, found: dict[str, Outcome], now: Outcome) -> Iterator[Outcome]:
-    """The changes that save the most memory, one upon the other until the step fits, or no more helps."""
+    """The changes that save the most memory, accumulated until the step fits or no further change helps."""
     order = [lever.name for lever in sorted(found.values(), key=lambda lever: lever.reserved_bytes)]
     chosen: list[str] = []
     least = now.reserved_bytes
@@ -193,4 +200,4 @@ CHANGES: dict[str, Change] = {
     "fused kernels, such as Liger's": _fused,
     "FlashAttention": _flash,
 }
-"""What is tried, by the name that a reader sees."""
+"""The changes that are tried, by display name."""

@@ -1,4 +1,4 @@
-"""How many bytes are alive at the fullest place of a turn: values until their last use, what is kept, temporaries."""
+"""Peak bytes alive within a turn: values until their last use, saved values, temporaries."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ Temporary = Callable[[Op], Num]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storages:
-    """What of a turn's storages is no ordinary value.
+    """A turn's storages that are not ordinary values.
 
-    stays: bytes of each node's result that outlive the turn; appears: bytes of further storages that it makes
-    outside: bytes that are there from the start, each until its node's last use, unless `held`
+    stays: bytes of each node's result that outlive the turn
+    appears: bytes of further storages that it creates
+    outside: bytes that exist from the start, each until its node's last use, unless `held`
     """
 
     stays: Mapping[str, Num] = field(default_factory=dict)
@@ -29,7 +30,7 @@ class Storages:
 
 
 def peak_bytes(graph: nx.DiGraph, storages: Storages, temporary: Temporary) -> Num:
-    """The most that is alive in one run of a graph.
+    """Peak bytes alive in one run of a graph.
 
     temporary: bytes that exist only while an operation runs
     """
@@ -52,7 +53,9 @@ def peak_bytes(graph: nx.DiGraph, storages: Storages, temporary: Temporary) -> N
 
 
 def result_bytes(op: Op) -> Num:
-    """New memory that a result takes; none of a value seen again, nor of weights' gradients, counted apart."""
+    """New memory that a result takes; none for a view, and none for weights' gradients, which are counted
+    separately.
+    """
     if isinstance(op, KeptValue):
         return op.memory_bytes if op.again and op.what else 0.0
     if passes_on(op) or op.ends or isinstance(op, OutsideValue | Launch):
@@ -63,12 +66,12 @@ def result_bytes(op: Op) -> Num:
 
 
 def passes_on(op: Op) -> bool:
-    """Whether the result is what comes in, seen again: the values behind it live on with it."""
+    """Whether the result is a view of its inputs, whose lifetimes it extends."""
     return isinstance(op, KvCache | Join) or (isinstance(op, KeptValue) and op.again and not op.what)
 
 
 def last_uses(graph: nx.DiGraph) -> dict[str, int]:
-    """The place of the last use of each value, through what passes it on; the turn's result lives to its end."""
+    """The position of the last use of each value, including uses of its views; the turn's result lives to its end."""
     places = {name: place for place, name in enumerate(graph)}
     last: dict[str, int] = {}
     for name in reversed(list(graph)):

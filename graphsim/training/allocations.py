@@ -1,4 +1,4 @@
-"""The tensors of one turn of a section in the order in which they come and go.
+"""The tensors of one turn of a section, in order of allocation and release.
 
 They are those that `graphsim.training.moments` counts; `graphsim.training.reserved` replays them.
 """
@@ -20,21 +20,25 @@ from graphsim.training.sections import Section
 from graphsim.units import Num
 
 At = Callable[[Num], float]
-"""A number in the scenario that is asked for."""
+"""A number in the requested scenario."""
 
 LOSS = "loss"
-"""Name of what a loss keeps."""
+"""Name of the values saved by a loss."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """The tensors, in bytes, of one node of a turn.
 
-    own: its result, as far as nothing keeps it; kept: what is kept, by the name of the kept value; results: those of
-        them that are parts of the result
-    passing: copies that are gone when it is done; gradient: of its weights
+    own: the part of its result that is not saved
+    kept: saved values, by name
+    results: those of them that are parts of
+        the result
+    passing: temporary copies
+    gradient: of its weights
     over: nodes whose results are used here for the last time
-    enters: whether its value comes from another turn; loss: whether what the loss kept ends with it
+    enters: whether its value comes from another turn
+    loss: whether the values saved by the loss are freed with it
     """
 
     name: str
@@ -52,7 +56,7 @@ class Run:
 class Turn:
     """One turn of a section, of which there are `times`.
 
-    whole: whether it runs again before its backward pass, so that everything it saves is allocated to the end
+    whole: whether it is recomputed before its backward pass, so that everything it saves is allocated to the end
     """
 
     name: str
@@ -63,12 +67,16 @@ class Turn:
 
     @property
     def kept_bytes(self) -> float:
-        """All that a turn keeps."""
+        """All bytes that a turn saves."""
         return sum(size for run in self.forward for _, size in run.kept)
 
 
 def turn_of(section: Section, behind: Section | None, recipe: Recipe, whole: bool, at: At) -> Turn:
-    """The runs of a section's turn in one scenario. behind: its backward section; whole: see `Turn`."""
+    """The runs of a section's turn in one scenario.
+
+    behind: its backward section
+    whole: see `Turn`
+    """
     kept = {} if behind is None else kept_in(behind)
     sizes = Sizes(recipe, at)
     forward = tuple(sizes.forward(section, kept))
@@ -84,7 +92,7 @@ class Sizes:
     at: At
 
     def forward(self, section: Section, kept: Mapping[str, KeptValue]) -> Iterator[Run]:
-        """A turn's runs; of what comes in, `kept` names what is kept, whatever its size."""
+        """The runs of a turn; `kept` names the inputs that are saved, whatever their size."""
         by_node: dict[str, list[tuple[str, KeptValue]]] = {}
         for name, value in kept.items():
             by_node.setdefault(value.of.removeprefix(f"{section.name}."), []).append((name, value))
@@ -102,7 +110,7 @@ class Sizes:
             )
 
     def backward(self, graph: nx.DiGraph) -> Iterator[Run]:
-        """The runs of a turn's backward. A gradient that is added to another one is gone behind that."""
+        """The runs of a turn's backward pass. A gradient that is added to another one is freed after that."""
         over = _over(graph)
         for name, op in graph.nodes(data="op"):
             there = isinstance(op, Input) or (isinstance(op, KeptValue) and not op.again)
@@ -142,7 +150,7 @@ BF16, FP32 = 2.0, 4.0
 
 
 def _over(graph: nx.DiGraph) -> dict[str, tuple[str, ...]]:
-    """By node, whose results are used there for the last time; the turn's own result lives on."""
+    """For each node, the values whose last use it is; the turn's own result lives on."""
     names, found = list(graph), dict[str, list[str]]()
     for name, place in last_uses(graph).items():
         if place < len(names):

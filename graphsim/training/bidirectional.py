@@ -1,4 +1,4 @@
-"""DualPipe: micro-batches enter at both ends, and a forward of one direction runs beside a backward of the other.
+"""DualPipe: micro-batches enter at both ends, and a forward of one direction overlaps a backward of the other.
 
 arXiv 2412.19437, section 3.2.1, figure 5; the phases of a stage as github.com/deepseek-ai/DualPipe runs them
 (`dualpipe/dualpipe.py`, `step`).
@@ -14,7 +14,7 @@ from graphsim.training.slots import BOTH, FORWARD, INPUT, WEIGHT, Slot
 def bidirectional_order(p: int, stage: int, m: int) -> Iterator[Slot]:
     """The slots of one stage. Chunk 0 goes down the stages with the first half of the micro-batches, chunk 1 up.
 
-    The order is that of at least 2p micro-batches, from which the ones that there are not are left out.
+    The order is that of at least 2p micro-batches, without those that do not exist.
     """
     if p == 1:
         for i in range(m):
@@ -32,7 +32,7 @@ def bidirectional_order(p: int, stage: int, m: int) -> Iterator[Slot]:
 
 
 class _Stage:
-    """Counts what a stage has launched: a direction is `near` if its micro-batches reach the stage first."""
+    """Counts a stage's launches; a direction is `near` if its micro-batches reach the stage first."""
 
     def __init__(self, p: int, stage: int, half: int) -> None:
         self.p, self.half = p, half
@@ -57,7 +57,7 @@ class _Stage:
         return Slot(WEIGHT, *self.delayed.pop(0))
 
     def both(self, way: int) -> Slot:
-        """A forward of one way beside a backward of the other."""
+        """A forward of one direction together with a backward of the other."""
         there, back = self.forward(way), self.backward(1 - way)
         return Slot(there.kind, there.micro_batch, there.chunk, back)
 

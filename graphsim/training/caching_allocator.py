@@ -1,11 +1,11 @@
-"""PyTorch's caching allocator on a CUDA device: what a program's tensors make it reserve.
+"""PyTorch's caching allocator on a CUDA device: the memory that it reserves for a program's tensors.
 
 Rules as in c10/cuda/CUDACachingAllocator.cpp (pytorch/pytorch, @001074d; `round_size`, `get_allocation_size`,
 `get_free_block`, `should_split`, `try_merge_blocks`, `release_cached_blocks`), with its defaults and one stream: sizes
 are multiples of 512 bytes; up to 1 MiB they come from segments of 2 MiB, below 10 MiB from segments of 20 MiB, above
-from segments of their own in multiples of 2 MiB. The smallest free block that is large enough is taken, and split
-where more than 1 MiB is left over (512 bytes in small segments). Neighbours that are free become one block. Segments
-go back to the device only when it has no room left, and only those of which nothing is used.
+from segments of their own in multiples of 2 MiB. The smallest free block that is large enough is taken, and split if
+more than 1 MiB remains (512 bytes in small segments). Free neighbours are merged. Segments are returned to the device
+only when it runs out of memory, and only unused ones.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ Event = tuple[str, float]
 
 
 class OutOfMemory(GraphsimError):
-    """The device has no room for a segment, not even after all unused ones went back."""
+    """The device has no room for a segment, even after all unused ones were returned."""
 
 
 @dataclass(slots=True, eq=False)
 class Block:
-    """A stretch of a segment. before, behind: its neighbours there."""
+    """A part of a segment. before, behind: its neighbours."""
 
     address: int
     size: int
@@ -52,7 +52,8 @@ class Block:
 class CachingAllocator:
     """The state of the allocator of one device.
 
-    capacity_bytes: of the device; expandable: `expandable_segments:True`, one segment of each kind that grows by pages
+    capacity_bytes: of the device
+    expandable: `expandable_segments:True`, one segment of each kind that grows by pages
     """
 
     capacity_bytes: float = inf
@@ -104,7 +105,7 @@ class CachingAllocator:
         free = self._free[small]
         place = bisect_left(free, (wanted, -1))
         if self.expandable and place + 1 < len(free) and free[place][2] is self._ends.get(small):
-            place += 1  # the block at the growing end counts as large as it may become
+            place += 1  # the block at the growing end counts with its largest possible size
         return free.pop(place)[2] if place < len(free) else None
 
     def _put(self, block: Block) -> None:
@@ -179,7 +180,7 @@ class CachingAllocator:
         if self.reserved_bytes + size > self.capacity_bytes:
             raise OutOfMemory(
                 f"the device of {self.capacity_bytes / 1e9:.4g} GB has {self.reserved_bytes / 1e9:.4g} GB reserved, of "
-                f"which {self.allocated_bytes / 1e9:.4g} GB are used; a segment of {size / 1e9:.4g} GB finds no room"
+                f"which {self.allocated_bytes / 1e9:.4g} GB are used; a segment of {size / 1e9:.4g} GB does not fit"
             )
         self.reserved_bytes += size
         self.peak_reserved_bytes = max(self.peak_reserved_bytes, self.reserved_bytes)
@@ -212,10 +213,10 @@ class CachingAllocator:
 
 
 def reserved_bytes(events: Iterable[Event], *, expandable: bool = False) -> float:
-    """The most that the allocator holds of a device without limit, in bytes.
+    """Peak bytes that the allocator reserves on a device without limit.
 
     events: ("name", bytes) allocates a tensor, ("name", 0) frees it, in order
-    Raises GraphsimError where a name is allocated twice or freed without having been allocated.
+    Raises GraphsimError if a name is allocated twice or freed without having been allocated.
     """
     allocator = CachingAllocator(expandable=expandable)
     allocator.replay(events)
@@ -223,7 +224,7 @@ def reserved_bytes(events: Iterable[Event], *, expandable: bool = False) -> floa
 
 
 def fits(events: Iterable[Event], capacity_bytes: float, *, expandable: bool = False) -> bool:
-    """Whether a program runs where it may take `capacity_bytes` of the device; unused segments go back when needed."""
+    """Whether a program runs within `capacity_bytes` of the device; unused segments are returned when needed."""
     allocator = CachingAllocator(capacity_bytes=capacity_bytes, expandable=expandable)
     try:
         allocator.replay(events)

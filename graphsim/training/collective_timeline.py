@@ -1,8 +1,8 @@
-"""One micro-batch with its data-parallel collectives beside it: compute and network as two streams, unit by unit.
+"""One micro-batch with its data-parallel collectives: compute and network as two streams, unit by unit.
 
-A unit's weights are whole before it runs; those of the next are fetched meanwhile, as far as the limit on whole units
-allows; gradients leave behind it. What nothing hides falls out of the schedule: the first gather, whatever takes longer
-than the compute beside it, and the last reduction.
+A unit's weights are gathered before it runs; those of the next are prefetched meanwhile, as far as the limit on
+gathered units allows; gradients are reduced after it. Exposed time follows from the schedule: the first gather,
+collectives that take longer than the concurrent compute, and the last reduction.
 """
 
 from __future__ import annotations
@@ -23,15 +23,17 @@ from graphsim.training.overlap import PLAIN, Beside, slowed_s
 from graphsim.units import Num
 
 NOWHERE = -1
-"""Of what would be fetched behind the last unit."""
+"""The unit index after the last one, for which nothing is fetched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DataParallelTimes:
     """Seconds of a step without its optimizer.
 
-    each_s: of a micro-batch; last_s: of the last one; update_s: of exposed collectives after the optimizer
-    compute_s: of a micro-batch without any collective; exposed_s: what collectives add to the step
+    each_s: of a micro-batch
+    last_s: of the last one
+    update_s: of exposed collectives after the optimizer
+    compute_s: of a micro-batch without any collective; exposed_s: time that collectives add to the step
     """
 
     each_s: Num
@@ -42,12 +44,12 @@ class DataParallelTimes:
 
     @property
     def step_s(self) -> Num:
-        """All micro-batches, and what follows the optimizer."""
+        """All micro-batches, and the collectives after the optimizer."""
         return (self.micro_batches - 1.0) * self.each_s + self.last_s + self.update_s
 
     @property
     def exposed_s(self) -> Num:
-        """What collectives add."""
+        """Time that collectives add."""
         return self.step_s - self.micro_batches * self.compute_s
 
 
@@ -57,7 +59,7 @@ def times_of(
     """The times of a step with its collectives.
 
     price: seconds of a collective; units have their compute times (`HeldUnit.forward_s`, `backward_s`)
-    beside: how much of a collective may overlap with compute, and what that costs
+    beside: how much of a collective may overlap with compute, and the slowdown
     """
     units = [steps.unit for steps in steps.units]
     forward_s = sum((unit.times * unit.forward_s for unit in units), start=0.0)
@@ -101,7 +103,7 @@ def micro_batch_s(steps: DataParallelSteps, price: Price, *, last: bool, beside:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Seconds:
-    """What a turn's collectives take."""
+    """Seconds of a turn's collectives."""
 
     gather: Num
     reduce: Num
@@ -116,7 +118,9 @@ class _Seconds:
 
 
 def _update_s(steps: DataParallelSteps, price: Price, forward_s: Num, beside: Beside) -> Num:
-    """Of updated weights: all of their gather, or what the next forward pass does not hide; never less than a part."""
+    """Exposed gather of updated weights: all of it, or the part that the next forward pass does not hide; at least one
+    part.
+    """
     whole_s = sum((sent.seconds(price) for sent in steps.update), start=0.0)
     if not steps.hidden:
         return whole_s
@@ -128,7 +132,7 @@ def _update_s(steps: DataParallelSteps, price: Price, forward_s: Num, beside: Be
 def timeline(steps: DataParallelSteps, price: Price, *, last: bool, beside: Beside = PLAIN) -> nx.DiGraph:
     """The graph of one micro-batch, with `latency_s` on every node: `forward.layers`, `backward.layers`, …
 
-    last: whether it is the step's last one, behind which gradients are reduced whatever the rule
+    last: whether it is the step's last one, after which gradients are always reduced
     """
     out = nx.DiGraph()
     forward, backward = _passes(steps, last=last)
@@ -149,7 +153,7 @@ def _passes(steps: DataParallelSteps, *, last: bool) -> tuple[list[_Turn], list[
 
 
 def _order(turns: Sequence[_Turn], in_flight: int) -> tuple[list[int], list[int]]:
-    """Which turn runs when, and whose weights are fetched meanwhile: its own where nothing is fetched ahead."""
+    """The order of the turns, and the unit whose weights are fetched during each: its own without prefetching."""
     order = [i for i, turn in enumerate(turns) for _ in range(turn.steps.unit.times)]
     ahead = min(in_flight - 1, len(order))
     return order, [*order[ahead:], *[NOWHERE] * ahead]
@@ -157,7 +161,7 @@ def _order(turns: Sequence[_Turn], in_flight: int) -> tuple[list[int], list[int]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Turn:
-    """A unit's forward or backward: what is gathered before it, what is reduced behind it."""
+    """A unit's forward or backward pass, with the gathers before it and the reductions after it."""
 
     steps: UnitSteps
     gathers: Sequence[Sent]
@@ -168,7 +172,7 @@ class _Turn:
 def _pass(
     out: nx.DiGraph, name: str, turns: Sequence[_Turn], in_flight: int, price: Price, beside: Beside, behind: str
 ) -> str:
-    """Add a pass in one direction behind a node, and return its last one."""
+    """Add a pass in one direction after a node, and return its last one."""
     order, fetched_too = _order(turns, in_flight)
     ahead = in_flight - 1
     body = _Bodies(turns, name, ahead, price, beside)
@@ -187,7 +191,7 @@ def _pass(
 
 
 def _register(number: int) -> str:
-    """The stream that keeps when the weights of the unit so many turns ahead are whole."""
+    """The stream that stores when the weights of the unit `number` turns ahead are gathered."""
     return f"whole{number}"
 
 
@@ -202,14 +206,14 @@ class _Bodies:
     beside: Beside
 
     def sent(self, graph: nx.DiGraph, name: str, sends: Sequence[Sent], after: list[str]) -> Iterator[str]:
-        """Add collectives one after another behind some nodes."""
+        """Add collectives in sequence after some nodes."""
         for i, one in enumerate(sends):
             node = add(graph, f"{name}.{one.op.role}" + (f"_{i}" if i else ""), one.op, after)
             graph.nodes[node]["latency_s"] = one.seconds(self.price)
             yield node
 
     def of(self, number: int, fetch: int) -> nx.DiGraph:
-        """A turn: fetch what comes `ahead` turns later, wait for the own weights, compute, reduce."""
+        """A turn: prefetch for the unit `ahead` turns later, wait for its own weights, compute, reduce."""
         turn, graph = self.turns[number], nx.DiGraph()
         add(graph, "in", Input(elems=0.0))
         own = [] if self.ahead else list(self.sent(graph, "own", turn.gathers, ["in"]))

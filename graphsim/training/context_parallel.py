@@ -1,7 +1,7 @@
 """How a setup's sequences are shared among context-parallel ranks.
 
-Tokens of every operation are a rank's own; attention sees all of them (`graphsim.passes.context`). Weights are the same
-on all ranks, so that their gradients are summed over data- and context-parallel ranks together
+Every operation has only a rank's own tokens; attention sees all of them (`graphsim.passes.context`). Weights are the
+same on all ranks, so that their gradients are summed over data- and context-parallel ranks together
 (`graphsim.training.sharing.groups_of`).
 """
 

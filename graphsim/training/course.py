@@ -11,7 +11,7 @@ from graphsim.errors import ConfigError
 from graphsim.units import Num, as_number, parse_quantity, short
 
 DISK_BYTES_PER_S = 1000 * 2.0**20
-"""Of a cloud's network volume at the rate that is sold beside it: Amazon EC2 API, CreateVolume, `Throughput` of a gp3
+"""Disk rate of a cloud's network volume as offered with it: Amazon EC2 API, CreateVolume, `Throughput` of a gp3
 volume, 125 to 1,000 MiB/s (2,000 since 2025). Local NVMe and parallel file systems write several times as fast."""
 
 FAILURE_DEVICE_HOURS = 54 * 24 * 16384 / 419
@@ -86,7 +86,7 @@ class Course:
                 f"epochs = {short(self.epochs)} needs the dataset's size: one of dataset_tokens and dataset_samples"
             )
         if self.epochs is None and sizes:
-            raise ConfigError(f"{sizes[0]} is the size of an epoch; give epochs with it, not {given[0]}")
+            raise ConfigError(f"{sizes[0]} is the size of an epoch and needs epochs, not {given[0]}")
 
     def _check_pairs(self) -> None:
         evaluates, reads = np.greater(self.evaluate_every, 0), np.greater(self.evaluation_tokens, 0)
@@ -97,7 +97,7 @@ class Course:
             )
         for name in ("warm_start_steps", "rewarm_steps"):
             if np.any(np.greater(getattr(self, name), 0)) and not np.any(np.greater(self.relora_every, 0)):
-                raise ConfigError(f"{name} is of ReLoRA; give relora_every with it")
+                raise ConfigError(f"{name} applies to ReLoRA only; give relora_every with it")
 
     def steps_of(self, tokens_per_step: Num, sequences_per_step: Num) -> Num:
         """Optimizer steps in all; the last one of an epoch may be a part of one."""
@@ -113,11 +113,11 @@ class Course:
 
 
 NAMES = tuple(field.name for field in fields(Course))
-"""What a course is described by, for verbs that take these arguments beside others."""
+"""Arguments of a course, for functions that take these among others."""
 
 
 def _up(value: Num) -> Num:
-    """The next whole number; what lies within rounding of one counts as one."""
+    """The value rounded up; values within rounding of a whole number count as that."""
     return np.ceil(value - 1e-9 * np.maximum(np.abs(value), 1.0))[()]
 
 

@@ -1,8 +1,8 @@
 """Collectives of data parallelism: what each unit gathers and reduces in a step, over which devices, in how many parts.
 
-Only what is trained is reduced; a frozen base that is shared is gathered all the same. Weights travel as they are
-multiplied, frozen ones as they are stored (packed 4-bit weights: about half a byte each), gradients in the format in
-which they are summed.
+Only gradients of trained weights are reduced; a sharded frozen base is still gathered. Weights are sent in the format
+of the GEMM, frozen ones as stored (packed 4-bit weights: about half a byte each), gradients in the format in which they
+are summed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Price = Callable[[Collective], Num]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sent:
-    """A collective, and how many of it follow one another: less than one where a bucket holds more than a unit."""
+    """A collective and its number: less than one if a bucket holds more than a unit."""
 
     op: Collective
     times: Num = 1.0
@@ -48,7 +48,9 @@ class Sent:
 class UnitSteps:
     """Collectives of one unit in one micro-batch, in the order in which they are issued.
 
-    forward: before its forward pass; backward: before its backward pass; reduce: after its backward pass, in the last
+    forward: before its forward pass
+    backward: before its backward pass
+    reduce: after its backward pass, in the last
         micro-batch or in all (`DataParallelSteps.every`)
     """
 
@@ -62,9 +64,11 @@ class UnitSteps:
 class DataParallelSteps:
     """Collectives of data parallelism in a step.
 
-    units: in the order of the forward pass; update: collectives after the optimizer, or during the next forward pass if
+    units: in the order of the forward pass
+    update: collectives after the optimizer, or during the next forward pass if
         `hidden`
-    every: whether gradients are reduced in each micro-batch; in_flight: number of units whose weights are whole at once
+    every: whether gradients are reduced in each micro-batch
+    in_flight: number of units whose weights are whole at once
     """
 
     units: tuple[UnitSteps, ...]
@@ -98,8 +102,9 @@ def steps_of(
 ) -> DataParallelSteps:
     """The collectives of a step.
 
-    held: units of a stage before data parallelism; sharding: a name of `graphsim.training.sharing.RULES`
-    units_in_flight: weights of this many units are whole at once (1 = nothing is fetched ahead)
+    held: units of a stage before data parallelism
+    sharding: a name of `graphsim.training.sharing.RULES`
+    units_in_flight: weights of this many units are gathered at once (1 = no prefetching)
     defers: whether FSDP reduces gradients in the last micro-batch only (`defers_reduction` of a recipe)
     Raises ConfigError for an unknown kind of sharding.
     """
@@ -131,7 +136,7 @@ def steps_of(
 
 
 def rooted(held: HeldBytes) -> tuple[HeldUnit, ...]:
-    """The units of FSDP1: what stands apart from the layers is one, gathered before all others and reduced last.
+    """The units of FSDP1: everything outside the layers is one unit, gathered before all others and reduced last.
 
     Times stay with the units that they are of.
     """
@@ -155,7 +160,7 @@ def _elems(size: Num) -> Num:
 
 
 def _leaves(part: Held, rule: Rule) -> Num:
-    """1 where trained weights are units of their own, beside the frozen ones, else 0."""
+    """1 if trained weights are units separate from the frozen ones, else 0."""
     mixed = np.minimum(part.frozen_bytes, 1.0) * np.minimum(part.gathered_bytes, 1.0)
     return mixed if rule.leaves else 0.0
 
@@ -172,7 +177,9 @@ def _gathers(part: Held, group: Groups, rule: Rule) -> Iterator[Sent]:
 
 
 def _reduces(part: Held, group: Groups, rule: Rule, total: Held) -> Iterator[Sent]:
-    """Of a unit's gradients: scattered where they or the states are shared, and summed over replicas of the shares."""
+    """Reductions of a unit's gradients: reduce-scatter if gradients or states are sharded, and sums over replicas of
+    the shards.
+    """
     times: Num = 1.0
     if rule.bucket_bytes:
         times = part.reduced_bytes / np.maximum(np.minimum(rule.bucket_bytes, total.reduced_bytes), 1.0)
@@ -192,7 +199,7 @@ def _reduces(part: Held, group: Groups, rule: Rule, total: Held) -> Iterator[Sen
 
 
 def _updates(totals: tuple[Held, Held], groups: tuple[Groups, Groups], rule: Rule) -> Iterator[Sent]:
-    """Gathers of trained weights, of which each device has updated its share."""
+    """Gathers of trained weights after each device has updated its share."""
     for part, group in zip(totals, groups, strict=True):
         times = np.maximum(np.ceil(part.gathered_bytes / rule.bucket_bytes), 1.0)
         op = AllGather(

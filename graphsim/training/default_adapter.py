@@ -1,4 +1,4 @@
-"""The adapter of a method that needs one, where none is given."""
+"""The default adapter of a method that needs one."""
 
 from __future__ import annotations
 

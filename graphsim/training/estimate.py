@@ -1,4 +1,4 @@
-"""What a training estimate holds: numbers per optimizer step, and the graph behind them."""
+"""A training estimate: numbers per optimizer step, and the graph behind them."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ if TYPE_CHECKING:
 
 
 SURE = 0.5
-"""Of a device's memory: a step that allocates less fits, however its tensors lie."""
+"""Share of a device's memory below which a step fits regardless of fragmentation."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainMemory:
     """Bytes per device at the memory peak of a step; the parts add up to `total_bytes`.
 
-    steady_bytes: bytes allocated between steps; reserved: most bytes that the caching allocator holds, computed when
+    steady_bytes: bytes allocated between steps
+    reserved: most bytes that the caching allocator holds, computed when
         first read
     capacity_bytes: memory of the device; peak_moment: the moment of the peak (`head`, `backward of layers`,
         `optimizer`, …)
@@ -65,12 +66,12 @@ class TrainMemory:
 
     @cached_property
     def reserved_bytes(self) -> Num:
-        """What PyTorch's caching allocator holds at most (`graphsim.training.reserved`)."""
+        """Peak bytes reserved by PyTorch's caching allocator (`graphsim.training.reserved`)."""
         return self.reserved() if callable(self.reserved) else self.reserved
 
     @cached_property
     def fits(self) -> Any:
-        """Whether what is reserved fits into the device, per scenario. What is allocated may settle it."""
+        """Whether the reserved memory fits into the device, per scenario; the allocated memory may decide this."""
         allocated = self.total_bytes / self.capacity_bytes
         if callable(self.reserved) and (np.all(allocated > 1.0) or np.all(allocated <= SURE)):
             return allocated <= 1.0
@@ -89,15 +90,19 @@ class TrainEstimate:
     """Time and memory of one optimizer step. Numbers are arrays where inputs were.
 
     setup: what was simulated
-    step_s: seconds of one optimizer step; parts_s: seconds of its parts, which add up to it: forward, recompute,
+    step_s: seconds of one optimizer step
+    parts_s: seconds of its parts, which add up to it: forward, recompute,
         backward, optimizer, exposed (collectives that nothing hides), bubble (of a pipeline)
-    tokens_per_s: tokens per second of all devices; tokens_per_s_per_gpu: of one device
+    tokens_per_s: tokens per second of all devices
+    tokens_per_s_per_gpu: of one device
     mfu, hfu: model flops and hardware flops over the device's dense peak in `peak_format`
     flops: flops of one device and step in the graph, by direction (forward, backward, recompute)
     counted_flops: flops as conventions of utilisation count them (`graphsim.training.flops`); `mfu` uses `graph`
-    trainable_parameters: number of trained parameters; cost_model: the source of the times, as in `Estimate`
+    trainable_parameters: number of trained parameters
+    cost_model: the source of the times, as in `Estimate`
     slots: when each micro-batch passes each stage of a pipeline; None without a pipeline
-    notes: what was omitted, assumed or not measured; caution: the note on the reliability of the times, or ""
+    notes: what was omitted, assumed or not measured
+    caution: the note on the reliability of the times, or ""
     """
 
     setup: TrainingSetup
@@ -194,7 +199,7 @@ class TrainEstimate:
 
     @cached_property
     def uncertainty(self) -> StepUncertainty:
-        """What intervals are made from."""
+        """The uncertainty that intervals are computed from."""
         from graphsim.training.uncertain import StepUncertainty
 
         return StepUncertainty(self)

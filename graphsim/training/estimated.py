@@ -22,7 +22,9 @@ from graphsim.units import Num
 
 
 def estimate_of(setup: TrainingSetup) -> TrainEstimate:
-    """Time and memory of a step. Raises ConfigError, HardwareError or GraphError for what cannot be run or priced."""
+    """Time and memory of a step. Raises ConfigError, HardwareError or GraphError for anything that cannot be run or
+    priced.
+    """
     step = Computed(setup)
     tokens, device = tokens_of(setup), setup.deployment.device
     devices = setup.deployment.parallelism.devices
@@ -61,7 +63,7 @@ class Computed:
 
     @cached_property
     def numbers(self) -> list[StageNumbers]:
-        """What they say, by formulas where these could be recorded."""
+        """The numbers of the stages, by formulas if these could be recorded."""
         found = stage_numbers(self.setup, self.share)
         return numbers_of_all(self.stages, self.share) if found is None else found
 
@@ -86,7 +88,7 @@ class Computed:
 
     @property
     def counted_flops(self) -> dict[str, Num]:
-        """What utilisation counts, of one device and step, by convention."""
+        """Flops that count for utilisation, of one device and step, by convention."""
         share = self.setup.accumulate / len(self.numbers)
         return {
             name: sum((stage.counted_flops[name] for stage in self.numbers), start=0.0) * share for name in CONVENTIONS
@@ -114,7 +116,7 @@ class Computed:
 
 
 def notes_of(setup: TrainingSetup) -> list[str]:
-    """What a reader has to know beside the numbers."""
+    """The notes of the estimate."""
     deployment, adapter = setup.deployment, setup.deployment.adapter
     notes = [*deployment.model.notes, *(adapter.notes if adapter else ())]
     if setup.optimizer.decomposes:

@@ -1,7 +1,7 @@
-"""Experts in training: GEMMs of many rows, each expert's by itself, and what sorts the rows before and after.
+"""Experts in training: GEMMs of many rows, one per expert, and the permutation of the rows before and after.
 
-Serving's measured blocks are kernels for few rows. Trainers multiply each expert's rows as an ordinary GEMM, one
-behind another on a few streams or as one grouped kernel of the same speed (TransformerEngine,
+Serving's measured blocks are kernels for few rows. Trainers multiply each expert's rows as an ordinary GEMM, one after
+another on a few streams, or as one grouped kernel of the same speed (TransformerEngine,
 pytorch/module/grouped_linear.py on cuBLAS; Megatron-LM, core/transformer/moe/experts.py), and permute rows in kernels
 of their own.
 """
@@ -26,9 +26,10 @@ def is_of_experts(op: Op) -> bool:
 
 
 def expert_cost(op: Op, price: Callable[[Gemm], Cost], own: Callable[[Op], Cost]) -> Cost:
-    """Of an expert product that of all its experts' products, of what lies beside them that of its own work.
+    """The cost of an expert GEMM as that of all its experts' GEMMs; of the operations around them, by their own work.
 
-    price: of one expert's product; own: of an operation by its own work
+    price: of one expert's product
+    own: of an operation by its own work
     """
     if not isinstance(op, ExpertGemm):
         return own(op)
@@ -41,9 +42,9 @@ def expert_cost(op: Op, price: Callable[[Gemm], Cost], own: Callable[[Op], Cost]
 
 
 def one_product(op: ExpertGemm) -> tuple[Gemm, Num]:
-    """The GEMM of one of the experts that the rows are spread over evenly, and how many there are.
+    """The GEMM of one expert, with the rows spread evenly, and the number of experts.
 
-    No more experts than rows are reached.
+    At most as many experts as rows are reached.
     """
     count = np.maximum(np.minimum(op.experts, op.m), 1e-9)
     rows = op.m / count

@@ -1,4 +1,4 @@
-"""What a trainer launches around its experts beyond their GEMMs: chains of a recipe, by kind.
+"""Kernels of a trainer around its experts' GEMMs: chains of a recipe, by kind.
 
 Copies of routed rows (`GatherRows` on their way to the experts, `CombineRows` on their way back), each expert's bias
 where no GEMM adds it (`ExpertBias`), and the GEMMs' inputs in formats of fewer than 16 bits (`ExpertCast`).
@@ -23,7 +23,7 @@ NARROW = ("fp8", "fp4", "int8")
 
 
 def expert_steps(recipe: Recipe, op: Op) -> Iterator[tuple[str, ModuleSteps]]:
-    """The further kernels of an operation of experts: a suffix for their node's name, and what they do."""
+    """The further kernels of an operation of experts: a suffix of their node's name, and the kernels."""
     for kind, elems, own_bytes in _parts(op):
         chain = next((chain for chain in recipe.chains if chain.kind == kind), None)
         if chain is None:

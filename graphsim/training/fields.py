@@ -1,4 +1,6 @@
-"""Reading the parts of a recipe's file that are no single value: lists of names, groups of numbers, numbers by name."""
+"""Reading the parts of a recipe's file that are not single values: lists of names, groups of numbers, numbers by
+name.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ _Part = TypeVar("_Part", bound=Any)
 def read_names(
     fields: Fields, key: str, base: tuple[str, ...], choices: Collection[str], sources: dict[str, str]
 ) -> tuple[str, ...]:
-    """A list of names, each one of `choices`; those of the base where the file gives none."""
+    """A list of names, each one of `choices`; those of the base if the file gives none."""
     at, where = place(fields, key, sources)
     listed = at.sequence(where)
     for name in listed:
@@ -35,7 +37,10 @@ def read_by_name(
     *,
     kind: str = "",
 ) -> dict[str, float]:
-    """Numbers by name, over those of the base; a `source` beside them is put into `sources`. kind: their unit."""
+    """Numbers by name, over those of the base; a `source` among them is put into `sources`.
+
+    kind: their unit
+    """
     nested = fields.mapping(key)
     note_source(nested, key, sources)
     found = {name: nested.number(name, None, kind=kind, most=1.0) for name in choices}
@@ -45,7 +50,7 @@ def read_by_name(
 def read_part(
     fields: Fields, key: str, base: _Part, known: Mapping[str, tuple[str, float, float]], sources: dict[str, str]
 ) -> _Part:
-    """A dataclass of numbers over that of the base; a `source` beside them is put into `sources`."""
+    """A dataclass of numbers over that of the base; a `source` among them is put into `sources`."""
     nested = fields.mapping(key)
     note_source(nested, key, sources)
     return replace(base, **read_numbers(nested, known, base, {}))
@@ -54,7 +59,7 @@ def read_part(
 def read_changes(
     fields: Fields, key: str, known: Mapping[str, tuple[str, ...]], sources: dict[str, str]
 ) -> dict[str, Any]:
-    """Fields that a group gives other values: texts by what they may be, flags where that is nothing."""
+    """Fields that a group gives other values: texts with their allowed values, flags otherwise."""
     nested = fields.mapping(key)
     note_source(nested, key, sources)
     found = {
@@ -64,7 +69,7 @@ def read_changes(
 
 
 def note_source(nested: Fields, key: str, sources: dict[str, str]) -> None:
-    """Put the `source` that stands among a group's values into `sources`."""
+    """Move the `source` among a group's values into `sources`."""
     source = nested.text("source", None)
     if source:
         sources[key] = source

@@ -14,7 +14,7 @@ from graphsim.training.train import train
 from graphsim.units import checked_number
 
 Fits = Callable[[NDArray[np.float64]], Any]
-"""Whether each of some numbers fits; who holds one holds all that are smaller."""
+"""Whether each of some numbers fits; if one fits, so do all smaller ones."""
 
 AT_ONCE = 33
 """Numbers that one call tries between the largest that is known to fit and the next that does not."""
@@ -22,7 +22,7 @@ AT_ONCE = 33
 MOST_SEQUENCES, MOST_TOKENS = 2**16, 2**26
 
 CLOSE = 1e-3
-"""Part of a number up to which it is found, where the allocator has to be replayed for each that is tried."""
+"""Relative accuracy if the allocator has to be replayed for each trial."""
 
 
 def largest_micro_batch(
@@ -51,7 +51,9 @@ def longest_sequence(
 
 
 def _searched(step: Callable[[Any], TrainEstimate], most: int) -> int:
-    """The largest number whose step fits: what is allocated tells how many at most, the allocator's replay how many."""
+    """The largest number whose step fits: an upper bound from allocated memory, then the exact one from the
+    allocator's replay.
+    """
 
     def allocated(tried: NDArray[np.float64]) -> Any:
         memory = step(tried).memory

@@ -1,4 +1,4 @@
-"""Matrix flops of a training step: what its graph holds by direction, and what utilisation counts of it.
+"""Matrix flops of a training step: those in its graph by direction, and those that count for utilisation.
 
 Conventions of utilisation (who uses which: TRAINING.md, section 10):
 
@@ -21,7 +21,7 @@ from graphsim.ops import Attention, AttentionBackward, Direction, LoraAdd, Op
 from graphsim.units import Num
 
 FLASH_BACKWARD, COUNTED_BACKWARD = 2.5, 2.0
-"""Times the forward's flops: what FlashAttention's backward does, and what utilisation counts of it."""
+"""Times the forward's flops: those of FlashAttention's backward, and those counted for utilisation."""
 
 
 def by_direction(graph: nx.DiGraph) -> dict[str, Num]:
@@ -33,14 +33,16 @@ def by_direction(graph: nx.DiGraph) -> dict[str, Num]:
 
 
 def products(graph: nx.DiGraph) -> Iterator[tuple[Op, int]]:
-    """Every operation whose flops are those of matrix units; the sums of adapters, which count as flops, are not."""
+    """Every operation whose flops run on matrix units, which excludes the additions of adapters although they count as
+    flops.
+    """
     for _, op, times in walk(graph):
         if not isinstance(op, LoraAdd):
             yield op, times
 
 
 def counted(graph: nx.DiGraph, tokens: Num) -> dict[str, Num]:
-    """Flops of a micro-batch of so many tokens that utilisation counts, by convention."""
+    """Flops of a micro-batch of this number of tokens that utilisation counts, by convention."""
     total: dict[str, Num] = dict.fromkeys(CONVENTIONS, 0.0)
     for op, times in products(graph):
         for name, of in CONVENTIONS.items():

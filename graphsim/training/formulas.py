@@ -1,8 +1,8 @@
 """The numbers of a step's stages without their graphs: the passes record their formulas once for each structure.
 
 What shapes the graphs (model, device, prices, targets, method, recipe, recomputation, degrees but dp) is a structure;
-sizes of a micro-batch, ranks and the part of the weights that a device updates are variables. As of an inference
-(`graphsim.compile.formulas`), a structure whose passes ask for actual numbers goes through them every time.
+sizes of a micro-batch, ranks and the part of the weights that a device updates are variables. As for inference
+(`graphsim.compile.formulas`), a structure whose passes need actual numbers runs through them every time.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from graphsim.units import Num
 T = TypeVar("T")
 
 VARIED = ("rank", "rank_pattern", "group_size", "invocation_tokens")
-"""Numbers of an adapter that its training depends on; it is alone, and every token has it."""
+"""Numbers of an adapter that its training depends on; there is a single adapter, and every token has it."""
 
 PLAIN = {"dp": 1, "zero": 0, "shard_group": 0, "micro_batches": 0, "schedule": "1f1b", "virtual_stages": 1}
 """Degrees that no stage's own graph depends on."""
@@ -53,7 +53,7 @@ class StageFormulas:
         self._program = Program([leaf for stage in self._stages for leaf in leaves(stage)])
 
     def __call__(self, setup: TrainingSetup, share: Num) -> list[StageNumbers]:
-        """The numbers of each stage. Raises what the passes refuse of the setup's numbers."""
+        """The numbers of each stage. Raises the passes' errors for the setup's numbers."""
         given = {**values_of(setup), SHARE: share}
         self._noted.require(given)
         values = iter(self._program(given))
@@ -79,7 +79,7 @@ def _record(setup: TrainingSetup) -> StageFormulas | None:
 
 
 def recordable(setup: TrainingSetup) -> bool:
-    """Whether the numbers that shape a graph are single ones."""
+    """Whether the numbers that determine a graph's structure are single values."""
     deployment = setup.deployment
     shaping: list[Any] = [getattr(deployment.parallelism, name) for name in ("tp", "ep", "sp", "cp")]
     shaping += [getattr(deployment.adapter, name) for name in SHAPING] if deployment.adapter else []
@@ -88,7 +88,7 @@ def recordable(setup: TrainingSetup) -> bool:
 
 
 def structure_of(setup: TrainingSetup) -> list[Any]:
-    """All that shapes the graphs of a setup and their prices."""
+    """Everything that determines the structure of a setup's graphs and prices."""
     parallelism = with_fields(setup.deployment.parallelism, PLAIN)
     deployment = with_fields(setup.deployment, {"parallelism": parallelism})
     recipe = setup.recipe
@@ -107,7 +107,7 @@ def structure_of(setup: TrainingSetup) -> list[Any]:
 
 @lru_cache(maxsize=512)
 def one_of_its_kind(thing: T) -> T:
-    """The same object for equal ones: a Memo knows its parts by identity."""
+    """The same object for equal ones: a Memo compares its parts by identity."""
     return thing
 
 
@@ -136,7 +136,7 @@ def with_symbols(setup: TrainingSetup, tape: Tape) -> TrainingSetup:
 
 
 def _of_adapter(setup: TrainingSetup) -> list[tuple[str, Any, tuple[str, str]]]:
-    """The numbers of the adapter: variable, value, and where it stands (field, key of a mapping)."""
+    """The numbers of the adapter: variable, value, and location (field, key of a mapping)."""
     lora = setup.deployment.adapter
     found: list[tuple[str, Any, tuple[str, str]]] = []
     for name, value in (numeric_fields(lora) if lora else {}).items():
@@ -150,7 +150,7 @@ def _of_adapter(setup: TrainingSetup) -> list[tuple[str, Any, tuple[str, str]]]:
 
 
 def leaves(thing: Any) -> Iterator[Any]:
-    """The numbers in a description, formulas among them, in a fixed order; whole numbers, names and flags are none."""
+    """The numbers in a description, including formulas, in a fixed order; integers, names and flags do not count."""
     if isinstance(thing, Expr | float | np.generic):
         yield thing
     elif is_dataclass(thing):

@@ -1,4 +1,4 @@
-"""What one device would hold of a model without data parallelism, unit by unit, in bytes and seconds."""
+"""One device's part of a model without data parallelism, unit by unit, in bytes and seconds."""
 
 from __future__ import annotations
 
@@ -37,10 +37,12 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HeldUnit:
-    """What a framework wraps as one unit, such as a decoder layer: its collectives are issued together.
+    """A unit that a framework wraps, such as a decoder layer, whose collectives are issued together.
 
-    name: as in the graph (`embed`, `layers`, `head`); times: number of identical units in a row
-    shared: weights that every data-parallel device holds; experts: weights of a rank's own experts, which only the
+    name: as in the graph (`embed`, `layers`, `head`)
+    times: number of identical units in a row
+    shared: weights that every data-parallel device holds
+    experts: weights of a rank's own experts, which only the
         replicas of that rank share
     forward_s, backward_s: compute seconds of one micro-batch in one of the units; backward_s includes recomputation
     """

@@ -1,7 +1,7 @@
-"""What a trainer's code launches beside the kernel that stands for an operation, in either direction.
+"""Further kernels of a trainer's code in addition to an operation's main kernel, in either direction.
 
-Eager chains (norms, rotary embedding, activations, PEFT's casts, dropout, scale and sum) are data of the recipe, so are
-those of a loss; quantised weights are widened before every GEMM, forward, backward and when recomputed.
+Eager chains (norms, rotary embedding, activations, PEFT's casts, dropout, scale and sum) are data of the recipe, as
+are those of a loss; quantised weights are widened before every GEMM, forward, backward and when recomputed.
 """
 
 from __future__ import annotations
@@ -70,11 +70,11 @@ FUSED = {
     "RMSNorm": "norm", "LayerNorm": "norm", "Rope": "rope", "GatedActivation": "activation", "Activation": "activation",
     "LoraInput": "lora", "LoraResult": "lora",
 }  # fmt: skip
-"""By which word a recipe says that a kind is one kernel."""
+"""The name with which a recipe states that a kind is one kernel."""
 
 
 def chain_of(recipe: Recipe, op: Op) -> Chain | None:
-    """The kernels of an operation as the recipe writes them out; None where it is one kernel."""
+    """The separate kernels of an operation in the recipe; None if it is one kernel."""
     kind = kind_of(op)
     if kind == "Loss":
         half = recipe.loss.moved_bytes / 2.0, recipe.loss.kernels / 2.0
@@ -92,7 +92,7 @@ def chain_of(recipe: Recipe, op: Op) -> Chain | None:
 
 
 def _of_weights(recipe: Recipe, op: VectorGradient) -> Chain | None:
-    """What the gradient of a norm's weights takes in the norm's chain; a bias, which reads one value, has none."""
+    """The part of a norm's chain for the gradient of its weights; none for a bias, which reads one value."""
     kind = "RMSNorm" if op.vectors < 2 else "LayerNorm"
     norm = next((chain for chain in recipe.chains if chain.kind == kind), None)
     if op.reads < 2 or norm is None or "norm" in recipe.fused:
@@ -101,7 +101,7 @@ def _of_weights(recipe: Recipe, op: VectorGradient) -> Chain | None:
 
 
 def _summed(kind: str, one: Chain | None, other: Chain | None) -> Chain | None:
-    """Two chains one behind the other."""
+    """Two chains one after another."""
     if one is None or other is None:
         return one or other
     names = [name for name in Chain.__dataclass_fields__ if name != "kind"]
@@ -109,7 +109,7 @@ def _summed(kind: str, one: Chain | None, other: Chain | None) -> Chain | None:
 
 
 def elements(op: Op) -> Num:
-    """What a chain's bytes are counted for: the logits of a loss, else the elements of the result."""
+    """The elements that a chain's bytes refer to: the logits of a loss, else the elements of the result."""
     if isinstance(op, Loss | LossBackward):
         return op.rows * op.vocab
     if isinstance(op, ActivationBackward):
@@ -210,10 +210,10 @@ def widening(op: Gemm) -> ModuleSteps:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchKernels(Pass):
-    """Every kernel waits for the host to start it, which starts them one after another.
+    """Every kernel waits for its launch by the host, which launches them one after another.
 
-    The price of a launch is the recipe's (`graphsim.training.prices`), by direction: Python starts the forward's and
-    the recomputation's, autograd's engine the backward's. Wrappers of modules take the host beyond it.
+    The price of a launch is the recipe's (`graphsim.training.prices`), by direction: Python launches forward and
+    recomputation, autograd's engine the backward pass. Module wrappers take additional host time.
     adapted: whether there is an adapter, whose rank may be 0
     """
 
@@ -242,7 +242,7 @@ class LaunchKernels(Pass):
 
 
 def _live(op: Op) -> Num:
-    """0 where nothing is to be done, as for an adapter of rank 0, of which there is no kernel; else 1."""
+    """0 without work, as for an adapter of rank 0, which has no kernel; else 1."""
     if not op.adapter and op.direction is Direction.FORWARD:
         return 1.0
     work = op.work()

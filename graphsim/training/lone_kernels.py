@@ -1,10 +1,10 @@
-"""Kernels of training as benchmarks run them: one operation alone, forward and backward, in cold caches.
+"""Kernels of training in isolated benchmarks: one operation, forward and backward, with cold caches.
 
     t = max( sum of the kernels' times on the device,  the host's time to launch them - the time to clear the cache )
 
-The benchmarks write 256 MiB before each run so that nothing is found in the cache, and the host launches while that
-goes on: what it still lacks afterwards is seen (`triton.testing.do_bench`). Bytes are counted off the code of PyTorch,
-transformers and Liger; rates are those of the device's calibration, and of what follows here.
+The benchmarks write 256 MiB before each run to evict the cache, and the host launches meanwhile: only the remaining
+host time is visible (`triton.testing.do_bench`). Bytes are counted off the code of PyTorch, transformers and Liger;
+rates are those of the device's calibration, and the constants below.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CLEARED_BYTES = 256.0 * 2.0**20
 """Written before each run."""
 
 SLOWER = {"stream": 1.0, "cast": 1.25, "reduce": 1.1, "broadcast": 1.1, "strided_16_bit": 1.8}
-"""How much longer a byte takes than in a contiguous pass over large arrays, by how a kernel reads and writes.
+"""Slowdown per byte relative to a contiguous pass over large arrays, by access pattern.
 
 cast, reduce, broadcast: PyTorch's kernels that convert, sum rows or spread a number over a row, in 4 bytes
 strided_16_bit: its kernels on 2-byte values of other strides or spread over rows, which read single values
@@ -32,15 +32,16 @@ Fitted on the A100's rows of rms_norm and rope; its other rows and all of the H1
 """
 
 ROW_ELEMENT_S = 1.05e-9
-"""Of one multiprocessor for each element of rows that a Triton program walks one after another, so that reading and
-computing take turns (Liger's norms backward: one program for each multiprocessor). From the A100's rms_norm."""
+"""Seconds of one multiprocessor per element of rows that a Triton program processes sequentially, alternating between
+reading and computing (Liger's norms backward: one program for each multiprocessor). From the A100's rms_norm.
+"""
 SPILLED = 1.75
-"""How much longer where a row is too long for registers."""
+"""Slowdown if a row is too long for registers."""
 LONG_ROW = 32768.0
 """Elements of such a row."""
 
 HOST_OP_S = 1e-5
-"""Of the host, for each kernel that PyTorch launches by itself, autograd's bookkeeping included. This and the host's
+"""Host seconds per kernel launched by PyTorch, including autograd's bookkeeping. This and the host's
 other times were chosen with the shortest times of several kernels on both devices in view: these rows are not left out.
 """
 HOST_FUNCTION_S = 4e-5
@@ -52,7 +53,7 @@ HOST_ENGINE_S = 3e-5
 HOST_GRAPH_S = 5e-5
 """For making and dropping autograd's graph within one run."""
 HOST_SLOWER = {"ampere": 1.15, "hopper": 0.92}
-"""Of the hosts that the two devices stood in."""
+"""Slowdown of the hosts of the two devices."""
 EVENTS_S = 4.5e-6
 """Between the events that a run is timed by, beyond the kernels."""
 
@@ -61,7 +62,9 @@ EVENTS_S = 4.5e-6
 class Launch:
     """`times` launches of one kernel that together move `moved_bytes`, or of one GEMM each.
 
-    kind: of SLOWER; by: launched by, `torch` or `triton`; GEMM: m, n, k and format; seconds: beside the traffic
+    kind: of SLOWER
+    by: launched by, `torch` or `triton`; GEMM: m, n, k and format
+    seconds: in addition to the traffic
     walked: elements of rows, `width` long, that programs walk one after another
     """
 
@@ -79,8 +82,10 @@ class Launch:
 class Lone:
     """One operation under one implementation.
 
-    functions: autograd functions in Python of one direction; waits: whether the host waits for the device half-way
-    host_ops: further calls of the host that launch nothing, forward and backward
+    functions: number of autograd functions in Python per direction
+    waits: whether the host waits for the device
+        half-way
+    host_ops: further host calls without a launch, forward and backward
     peak_bytes: most allocated while it runs, by the mode (`forward`, `backward`, `full`), everything held included
     """
 

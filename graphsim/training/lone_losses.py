@@ -2,7 +2,7 @@
 
 Counted off PyTorch's `derivatives.yaml`, `SoftMax.cu` and `NLLLoss2d.cu`, and Liger 0.2 to 0.7
 (`ops/cross_entropy.py`, `fused_linear_cross_entropy.py`, `kl_div.py`, `jsd.py`, `tvd.py`, `swiglu.py`, `geglu.py`,
-`embedding.py`). Losses with a head of their own run in chunks of tokens and make the gradients in the forward.
+`embedding.py`). Losses fused with the head run in chunks of tokens and compute the gradients in the forward pass.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from graphsim.units import Num
 SHARED_ROW_BYTES = 65536.0
 """Longest row that PyTorch's softmax holds in shared memory; longer ones are read three times."""
 CACHED_ROW_BYTES = 98304.0
-"""From which a Triton program's second read of a row comes from memory again: a row for each multiprocessor's turn."""
+"""Bytes of a row from which a Triton program's second read comes from memory again: a row for each multiprocessor's
+turn.
+"""
 NLL_ROW_S = 3.4e-8
 """PyTorch's nll_loss of logits in 2-d: one block of 32 threads walks the rows, about 1.1 us of latency each."""
 
@@ -28,7 +30,7 @@ def log_softmax(tokens: Num, vocab: float, bytes_: float) -> tuple[Launch, ...]:
 
 
 def log_softmax_backward(tokens: Num, vocab: float, bytes_: float) -> tuple[Launch, ...]:
-    """The gradient is summed over each row, then read again beside the result."""
+    """The gradient is summed over each row, then read again together with the result."""
     return torch(tokens * vocab, (4.0 * bytes_, "stream"))
 
 
@@ -61,7 +63,7 @@ def cross_entropy(tokens: float, vocab: float, bytes_: float, provider: str) -> 
 def fused_linear_cross_entropy(
     tokens: float, hidden: float, vocab: float, name: str, bytes_: float, provider: str
 ) -> Lone:
-    """Head and loss, the head's weight a leaf; the benchmark holds one head for each implementation."""
+    """Head and loss with the head's weight as a leaf; the benchmark holds one head per implementation."""
     weight, states = vocab * hidden * bytes_, tokens * hidden * bytes_
     logits = tokens * vocab
     held = 3.0 * weight + 2.0 * states + 2.0 * WORKSPACE_BYTES

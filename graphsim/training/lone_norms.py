@@ -13,9 +13,9 @@ from graphsim.units import Num
 WORKSPACE_BYTES = 8.125 * 2.0**20
 """Of cuBLAS, allocated by the first GEMM of a process."""
 TWICE_READ = 32768.0
-"""Bytes of a row that PyTorch's layer norm, forward, finds in no cache when it reads it again."""
+"""Bytes of a row whose second read in PyTorch's layer norm, forward, misses every cache."""
 LEAST_READ = 0.4
-"""What the second read of short rows takes of a read from memory."""
+"""Cost of the second read of short rows, as a share of a read from memory."""
 NORM_CALLS = (3.0, 13.0)
 """Calls of Liger's norms that launch nothing: settings, empty tensors, the device's properties."""
 
@@ -68,7 +68,7 @@ RMS_BACKWARD = (
 
 
 def fused_add_rms_norm(rows: float, width: float, bytes_: float, provider: str) -> Lone:
-    """A residual's sum and its norm, in fp32: fused, Liger's norm alone with a weight behind it, or HF's chain."""
+    """A residual's sum and its norm, in fp32: fused, Liger's norm followed by a weight, or HF's chain."""
     elems = rows * width
     if provider == "liger_fused_add_rms_norm":
         return Lone(
@@ -132,7 +132,7 @@ def group_norm(rows: float, channels: float, length: float, bytes_: float, provi
 
 
 def rope(tokens: float, heads: float, kv_heads: float, head_dim: float, bytes_: float, provider: str) -> Lone:
-    """Queries and keys of one sequence, which lie by tokens and are seen by heads."""
+    """Queries and keys of one sequence, stored by tokens and viewed by heads."""
     q, k = tokens * heads * head_dim, tokens * kv_heads * head_dim
     elems = q + k
     angles = 2.0 * tokens * head_dim * bytes_

@@ -1,4 +1,6 @@
-"""Bytes per device of a training step: what is stored, shared over data-parallel devices, and what is alive when."""
+"""Bytes per device of a training step: stored tensors, sharded over data-parallel devices, and the lifetimes of the
+others.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,13 @@ from graphsim.training.stored import FP32
 from graphsim.units import Num
 
 KEEPING = ("fsdp1", "fsdp2")
-"""Kinds whose gradients live on between steps, once there are several devices: with two and four GPUs, allocated memory
-between steps of a full fine-tuning is four units of weights, with one three (fms-acceleration a100_80gb.csv)."""
+"""Kinds of sharding whose gradients stay allocated between steps with several devices: with two and four GPUs,
+allocated memory between steps of a full fine-tuning is four units of weights, with one three (fms-acceleration
+a100_80gb.csv)."""
 
 
 def persistent_of(stage: StageNumbers, setup: TrainingSetup) -> Persistent:
-    """What one device of a stage holds through a step."""
+    """Memory that one device of a stage holds throughout a step."""
     recipe, parallelism, rule = setup.recipe, setup.deployment.parallelism, rule_of(setup.sharding)
     kept = resident(stage.held, setup.sharding, parallelism, recipe.units_in_flight)
     ways = groups_of(parallelism).ways
@@ -50,7 +53,8 @@ def persistent_of(stage: StageNumbers, setup: TrainingSetup) -> Persistent:
         whole=_beyond_share(stage, setup, gradients),
         kept=keeps,
         gathered=np.maximum(kept.gathered_bytes, brought) + copies,
-        reducing=kept.bucket_bytes * (1.0 - float(recipe.keeps_gradients)),  # buffers made once are reduced in place
+        # buffers allocated once are reduced in place
+        reducing=kept.bucket_bytes * (1.0 - float(recipe.keeps_gradients)),
         update=_update_bytes(stage, setup) * kept.update_share,
         overhead=recipe.framework_bytes,
         gradient_share=share,
@@ -59,9 +63,10 @@ def persistent_of(stage: StageNumbers, setup: TrainingSetup) -> Persistent:
 
 
 def _beyond_share(stage: StageNumbers, setup: TrainingSetup, share: Num) -> Num:
-    """What accumulated gradients take beyond a device's share, where they are reduced in the last micro-batch only.
+    """Memory of accumulated gradients beyond a device's share, if they are reduced in the last micro-batch only.
 
-    They are whole until then, in the format in which weights are multiplied (torch, FullyShardedDataParallel.no_sync).
+    They are unsharded until then, in the format in which weights are multiplied (torch,
+    FullyShardedDataParallel.no_sync).
     """
     rule = rule_of(setup.sharding)
     if not rule.gradients or sums_each(rule, setup.recipe.defers_reduction):
@@ -80,7 +85,7 @@ def _largest_gradients(stage: StageNumbers) -> Num:
 
 
 def _update_bytes(stage: StageNumbers, setup: TrainingSetup) -> Num:
-    """What lives during the optimizer's step only: a copy of each trained weight, or of one tensor after another."""
+    """Memory during the optimizer's step only: a copy of each trained weight, or of one tensor after another."""
     held, optimizer = stage.held.shared + stage.held.experts, setup.optimizer
     wide = np.greater_equal(held.trained_bytes, 0.75 * FP32.bytes * stage.updated)
     wide = wide | setup.recipe.master_weights
@@ -93,8 +98,8 @@ def memory_of(
 ) -> TrainMemory:
     """Memory of the stage that needs most.
 
-    in_flight: micro-batches whose kept values each stage holds at once, at most
-    graphs: of the stages, asked for where the caching allocator is
+    in_flight: most micro-batches whose saved values each stage holds at once
+    graphs: of the stages, needed for the caching allocator
     """
     found = []
     for i, (stage, held) in enumerate(zip(stages, in_flight, strict=True)):
@@ -107,7 +112,7 @@ def memory_of(
 
 
 def tower_bytes(setup: TrainingSetup) -> Num:
-    """Weights of a multimodal model's towers, which lie on the first stage though a step of text runs none of them."""
+    """Weights of a multimodal model's towers, which are on the first stage although a text step does not run them."""
     model = setup.deployment.model
     if not model.encoders:
         return 0.0

@@ -1,4 +1,5 @@
-"""What ReLoRA does between its cycles: folds the adapter into the base, begins a new one, and prunes the optimizer.
+"""ReLoRA's merges between cycles: the adapter is merged into the base and re-initialised, and the optimizer states are
+pruned.
 
 Lialin et al., "ReLoRA: High-Rank Training Through Low-Rank Updates", arXiv 2307.05695, section 3: W += α/r B A for each
 target, A drawn again and B zero, 90 to 99.9 % of the optimizer's states set to zero, the learning rate from 0 again.
@@ -22,12 +23,12 @@ from graphsim.training.setup import TrainingSetup
 from graphsim.units import Num
 
 WRITABLE = ("nf4", "nf4_dq", "llm_int8")
-"""Formats that only store weights, and that PEFT merges into all the same: bitsandbytes', which are widened, added to
-and quantised again (huggingface/peft, src/peft/tuners/lora/bnb.py). Codes of GPTQ and the like come from data that
-training lacks."""
+"""Storage-only formats that PEFT can merge into: bitsandbytes', which are widened, added to
+and quantised again (huggingface/peft, src/peft/tuners/lora/bnb.py). Codes of GPTQ and similar formats depend on
+calibration data that training lacks."""
 
 SCATTERED = ("zero3", "fsdp1", "fsdp2")
-"""Shardings under which no device holds a weight whole. ReLoRA's own code and Axolotl refuse them: Guitaricet/relora,
+"""Shardings in which no device holds a complete weight. ReLoRA's own code and Axolotl refuse them: Guitaricet/relora,
 torchrun_main.py; axolotl, docs/config-reference ("relora … does not work with FSDP/DeepSpeed")."""
 
 ELEMENT_BYTES = 2.0
@@ -52,17 +53,17 @@ class Merge:
 
 
 def require_mergeable(setup: TrainingSetup) -> None:
-    """Raise InfeasibleError where an adapter cannot be folded into its base between two steps."""
+    """Raise InfeasibleError if an adapter cannot be merged into its base between two steps."""
     stored, sharding = stored_only(setup.deployment.precision), setup.sharding
     frozen = [own.name for own in stored if own.name not in WRITABLE]
     if frozen:
         raise InfeasibleError(
-            f"method = '{setup.method.name}' merges into its base, and a base in {frozen[0]} cannot be written; "
+            f"method = '{setup.method.name}' merges into its base, but a base in {frozen[0]} cannot be written; "
             f"expected one in 16 or 32 bits, or in {', '.join(WRITABLE)}"
         )
     if sharding in SCATTERED and np.any(np.greater(setup.deployment.parallelism.dp, 1)):
         raise InfeasibleError(
-            f"method = '{setup.method.name}' merges into whole weights, and {sharding} leaves none on a device; "
+            f"method = '{setup.method.name}' merges into whole weights, but {sharding} leaves none on a device; "
             "expected ddp, zero1 or zero2"
         )
     if setup.deployment.adapter is None:
@@ -72,7 +73,7 @@ def require_mergeable(setup: TrainingSetup) -> None:
 def merge_of(setup: TrainingSetup, trained: Num, pruned: Num) -> Merge:
     """One merge of the setup's adapter. trained: parameters of it; pruned: part of the states that is set to zero.
 
-    Raises InfeasibleError where the base cannot be written, ConfigError where the adapter's kind cannot be merged.
+    Raises InfeasibleError if the base cannot be written, ConfigError if the adapter's variant cannot be merged.
     """
     require_mergeable(setup)
     deployment = setup.deployment
@@ -96,7 +97,7 @@ def _once_s(graph: nx.DiGraph, deployment: Deployment) -> Num:
 
 
 def _restart_s(setup: TrainingSetup, trained: Num, pruned: Num) -> Num:
-    """Factors written; states read, and written where anything of them is pruned."""
+    """Seconds to write the factors, read the states, and write them if anything is pruned."""
     factors = Elementwise(elems=trained * trained_width(setup) / ELEMENT_BYTES, reads=0.0)
     states = Elementwise(elems=trained * state_width(setup) / ELEMENT_BYTES * np.sign(pruned), reads=1.0)
     price, device = setup.deployment.price, setup.deployment.device

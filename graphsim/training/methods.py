@@ -1,4 +1,4 @@
-"""Methods of training by name: what is trained, on a base in which format, by which variant of LoRA or optimizer.
+"""Methods of training by name: the trained weights, the base's format, and the variant of LoRA or the optimizer.
 
 Every variant of `LoraConfig` is a method of that name too: `dora`, `vera`, `ia3`, …
 """
@@ -35,7 +35,8 @@ def list_methods() -> list[str]:
 def load_method(name: str | Method, upcasts: bool | None = None) -> Method:
     """A method by its name, in any usual spelling.
 
-    upcasts: whether the recipe puts what is not quantised into fp32, where the base is; by default as the method says
+    upcasts: whether the recipe converts unquantised weights to fp32 if the base is quantised; by default as in the
+        method
     Raises ConfigError naming what was found and what is allowed.
     """
     found = name if isinstance(name, Method) else _named(name)
@@ -43,7 +44,7 @@ def load_method(name: str | Method, upcasts: bool | None = None) -> Method:
 
 
 def stored_only(precision: Precision) -> list[Format]:
-    """Formats of weights that nothing multiplies in, or only as whole numbers: no step of an optimizer changes them."""
+    """Storage-only formats of weights, or integer ones, which an optimizer step cannot change."""
     return [
         own for own in precision.of_weights
         if own.bytes < BF16.bytes and (not own.compute or own.compute.startswith("int"))
@@ -73,7 +74,7 @@ def _from_file(path: Path, _modified: int) -> tuple[dict[str, Method], dict[str,
     entries = Fields(load_mapping(path), str(path))
     methods: dict[str, Method] = {}
     aliases: dict[str, str] = {}
-    for name in entries.keys():  # noqa: SIM118 - Fields is no mapping
+    for name in entries.keys():  # noqa: SIM118 - Fields is not a mapping
         entry = entries.mapping(name)
         flags = {key: entry.flag(key, False) for key in ("upcasts", "others", "merges")}
         texts = {key: entry.text(key, "") for key in ("base_format", "variant", "optimizer", "source")}

@@ -1,7 +1,7 @@
 """Memory of a step, moment by moment: between steps, each section's forward, the head, each section's backward, update.
 
-In every moment stand the weights, states and gradients that are there; what is kept for the backward pass grows section
-by section and shrinks again; within a turn the fullest place counts (`graphsim.training.alive`).
+Every moment includes the allocated weights, states and gradients; saved values grow section by section in the forward
+pass and shrink in the backward pass; within a turn the peak counts (`graphsim.training.alive`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PARTS = ("weights", "gradients", "optimizer", "adapters", "activations", "logits
 BETWEEN, HEAD, UPDATE = "between steps", "head", "optimizer"
 
 TURNS_ON_DEVICE = 2
-"""Layers whose kept values are on the device at the same time: one is copied while the next one computes."""
+"""Layers whose saved values are on the device at the same time: one is copied while the next one computes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,11 +43,14 @@ class Moment:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Turn:
-    """One section, as memory sees it, and how many turns of it there are.
+    """The memory of one section, and its number of turns.
 
-    kept: bytes that a turn keeps for its backward, logits apart; again: whether a turn runs again in the backward
+    kept: bytes that a turn saves for its backward pass, without logits
+    again: whether a turn is recomputed in the
+        backward pass
     forward_peak, backward_peak: most bytes alive within a turn, `kept` included
-    gained: gradients that a turn's backward leaves; entry: bytes of the value that comes in
+    gained: gradients that a turn's backward pass adds
+    entry: bytes of the incoming value
     """
 
     name: str
@@ -64,15 +67,17 @@ class Turn:
 class Persistent:
     """Bytes per device that outlive a micro-batch, data parallelism taken into account.
 
-    gradients: of a whole step; standing: whether they are there while the first micro-batch runs, 0 or 1; kept: the
-        same between steps
-    whole: what they take beyond that while they are whole, until the last micro-batch reduces them
-    gathered: units of a sharded model that are whole at the same time; reducing: gradients on their way
-    update: alive only in the optimizer
+    gradients: of a whole step
+    standing: whether they are allocated during the first micro-batch, 0 or 1
+    kept: whether they are allocated between steps, 0 or 1
+    whole: their additional bytes while unsharded, until the last micro-batch reduces them
+    gathered: units of a sharded model that are gathered at the same time
+    reducing: gradients in reduction
+    update: bytes allocated only during the optimizer's step
     gradient_share: of the gradients that a backward leaves, the part that stays on the device
-    again: whether a second value as large as each turn's kept ones lives through the layers' backward, 0 or 1: of
-        FSDP1 with a frozen base, on 2 and 4 GPUs and models of 7 B and 70 B (fms-acceleration a100_80gb.csv); no one
-        knows why
+    again: whether a second value as large as each turn's kept ones lives through the layers' backward, 0 or 1: of FSDP1
+        with a frozen base, on 2 and 4 GPUs and models of 7 B and 70 B (fms-acceleration a100_80gb.csv); for unknown
+        reasons
     """
 
     weights: Num
@@ -134,7 +139,7 @@ def _turn(section: Section, behind: Section | None, setup: TrainingSetup, unit: 
 
 
 def kept_in(behind: Section) -> dict[str, KeptValue]:
-    """What a turn's forward has kept for its backward, by the name of the node; logits are the loss's business."""
+    """The values that a turn's forward pass saved for its backward pass, by node name, without logits."""
     losses = {name for name, op in behind.ops() if isinstance(op, LossBackward)}
     return {
         name: op
@@ -147,7 +152,7 @@ def kept_in(behind: Section) -> dict[str, KeptValue]:
 
 
 def _forward_storages(section: Section, kept: Mapping[str, KeptValue]) -> Storages:
-    """What a forward turn leaves: its own results, and storages beside them."""
+    """The storages of a forward turn: its results, and other storages."""
     stays: dict[str, Num] = {}
     appears: dict[str, Num] = {}
     for op in kept.values():
@@ -158,7 +163,7 @@ def _forward_storages(section: Section, kept: Mapping[str, KeptValue]) -> Storag
 
 
 def logits_of(graph: nx.DiGraph, kind: type[Loss] | type[LossBackward] = Loss) -> Num:
-    """Logits of a device, or those with a gradient; 0 where it has no head, or no gradient is asked for."""
+    """Logits of a device, or those with a gradient; 0 if it has no head, or no gradient is needed."""
     for _, op in graph.nodes(data="op"):
         if isinstance(op, kind):
             return op.rows * op.vocab
@@ -166,7 +171,7 @@ def logits_of(graph: nx.DiGraph, kind: type[Loss] | type[LossBackward] = Loss) -
 
 
 def alive_turns(setup: TrainingSetup, times: int, again: bool) -> int:
-    """Turns whose kept values are on the device at once; only those of layers that are recomputed are copied away."""
+    """Turns whose saved values are on the device at once; only those of recomputed layers are offloaded."""
     return min(times, TURNS_ON_DEVICE) if again and "activations" in setup.offload else times
 
 
@@ -180,7 +185,8 @@ def moments_of(
 ) -> list[Moment]:
     """The moments of a step in their order.
 
-    logits: of one micro-batch on the device; learned: those with a gradient, None for all
+    logits: of one micro-batch on the device
+    learned: those with a gradient, None for all
     in_flight: micro-batches whose kept values a pipeline stage holds at most
     """
     loss, learned = setup.recipe.loss, logits if learned is None else learned

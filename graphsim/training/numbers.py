@@ -1,6 +1,6 @@
-"""The numbers of one pipeline stage that its step's time and memory are computed from: all that its graphs say.
+"""The numbers of one pipeline stage from which its step's time and memory are computed.
 
-They come from the passes, or from formulas recorded of them (`graphsim.training.formulas`); what is done with them is
+They come from the passes, or from formulas recorded of them (`graphsim.training.formulas`); they are then combined by
 arithmetic on floats or arrays.
 """
 
@@ -26,11 +26,20 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StageNumbers:
-    """turns: memory of each section; held: what each stores, with its seconds, before data parallelism
-    times: of a micro-batch; update_s: of the optimizer's step on the device's share of the weights
-    logits: of a micro-batch, learned: those with a gradient; adapter_bytes: of adapters' weights
-    updated: trained weights on the device, largest: of one tensor at most; trainable: of the stage before it is cut
-    flops: of a micro-batch by direction; counted_flops: by convention (`graphsim.training.flops`)
+    """The numbers of a pipeline stage from which a step's time and memory are computed.
+
+    turns: memory of each section
+    held: what each section stores, with its seconds, before data parallelism
+    times: times of a micro-batch
+    update_s: seconds of the optimizer's step on the device's share of the weights
+    logits: logits of a micro-batch
+    learned: logits with a gradient
+    adapter_bytes: bytes of the adapters' weights
+    updated: number of trained weights on the device
+    largest: number of weights of the largest trained tensor
+    trainable: number of trained weights of the stage before it is sharded
+    flops: flops of a micro-batch by direction
+    counted_flops: flops by convention (`graphsim.training.flops`)
     """
 
     turns: tuple[Turn, ...]
@@ -48,7 +57,10 @@ class StageNumbers:
 
 
 def numbers_of(stage: Stage, share: Num) -> StageNumbers:
-    """What the passes say of a stage. share: part of the trained weights that the device updates."""
+    """The numbers of a stage from the passes.
+
+    share: part of the trained weights that the device updates
+    """
     times, spans = micro_batch_s(stage.micro_batch)
     units = tuple(_timed(unit, spans) for unit in stage.held.units)
     return StageNumbers(
@@ -68,7 +80,7 @@ def numbers_of(stage: Stage, share: Num) -> StageNumbers:
 
 
 def numbers_of_all(stages: Sequence[Stage], share: Num) -> list[StageNumbers]:
-    """The same of each stage, computed once for those that are one object."""
+    """The same of each stage, computed once for identical objects."""
     distinct = {id(stage): stage for stage in stages}
     found = {key: numbers_of(stage, share) for key, stage in distinct.items()}
     return [found[id(stage)] for stage in stages]

@@ -1,7 +1,7 @@
-"""What lies in the host's memory: how long a step waits for it on the way, and how long its update there takes.
+"""Offloading to host memory: the time that a step waits for transfers, and the time of the update on the host.
 
-Copies run on a stream of their own beside compute (torchtune, `training/_activation_offloading.py`; DeepSpeed,
-`runtime/zero/offload_config.py`); what takes longer than the compute of the same turn is exposed.
+Copies run on a separate stream, concurrently with compute (torchtune, `training/_activation_offloading.py`; DeepSpeed,
+`runtime/zero/offload_config.py`); copies are exposed if they take longer than the compute of the same turn.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from graphsim.training.sharing import groups_of, rule_of
 from graphsim.units import Num
 
 HOST_UPDATE_BYTES_PER_S = 40e9
-"""At which a device's share of the host's memory is read and written by the optimizer there. An assumption: a socket
+"""Rate at which the optimizer on the host reads and writes a device's share of host memory. An assumption: a socket
 with eight channels of DDR5 moves about 300 GB/s, for four devices or more."""
 
 
@@ -32,7 +32,7 @@ def waited_s(stage: StageNumbers, setup: TrainingSetup) -> Num:
 
 
 def update_s(stage: StageNumbers, setup: TrainingSetup) -> Num:
-    """Seconds of the update: on the host, where the states lie there, between the copies of gradients and weights."""
+    """Seconds of the update: on the host, if the states are there, between the copies of gradients and weights."""
     if "optimizer" not in setup.offload:
         return stage.update_s
     held = stage.held.shared + stage.held.experts

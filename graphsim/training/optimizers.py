@@ -1,4 +1,4 @@
-"""Optimizers as data: what they keep for each trained weight, and what a step moves and computes."""
+"""Optimizers as data: their states per trained weight, and the traffic and flops of a step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from graphsim.files.reading import Fields, load_mapping
 from graphsim.units import Num, short
 
 SHAPES = ("elements", "factored", "projected", "orthogonal")
-"""What states a matrix has: as many as elements; second moments of rows and columns (Adafactor); those of a projection
+"""Kinds of a matrix's states: one per element; second moments of rows and columns (Adafactor); those of a projection
 onto `rank` directions (GaLore); a momentum that is made orthogonal (Muon)."""
 
 
@@ -36,26 +36,30 @@ class Product:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Optimizer:
-    """What a step of it keeps, moves and computes, for each trained parameter.
+    """An optimizer's states, traffic and flops per trained parameter.
 
-    state_bytes: kept beside weight, gradient and master copy where the weights it updates (or their master copies) are
-        in fp32; state_bytes_16: the same where they are in 16 bits
-    moved_bytes: read and written in one step, gradient, weights and states in 16 bits; moved_fp32_bytes: in fp32. The
-        16-bit weights that a master copy is written to are not in it
-    temporary_bytes: alive only during the step (a `foreach` implementation's copies), of 16-bit weights;
-        temporary_fp32_bytes: of fp32 ones; largest_temporary_bytes: the same of one tensor at a time, which counts
-        once, for the largest
-    kernels: launches for each group of tensors (a `foreach` list); tensor_kernels: for each tensor
+    state_bytes: in addition to weight, gradient and master copy, where the weights it updates (or their master copies)
+        are in fp32
+    state_bytes_16: the same if they are in 16 bits
+    moved_bytes: read and written in one step, gradient, weights and states in 16 bits
+    moved_fp32_bytes: the same in fp32, without the 16-bit weights to which a master copy is written
+    temporary_bytes: bytes of 16-bit weights allocated only during the step (a `foreach` implementation's copies)
+    temporary_fp32_bytes: the same for fp32 weights
+    largest_temporary_bytes: the same for one tensor at a time, counted once, for the largest
+    kernels: launches for each group of tensors (a `foreach` list)
+    tensor_kernels: for each tensor
     matrix_s: seconds that the host waits for each matrix, whose decomposition it asks for in every step
     pageable: whether states may lie in the host's memory
     small_elems: tensors with fewer elements have states of `small_state_bytes`; tables (embeddings) have them too where
         `wide_tables`
-    shape: of SHAPES, for matrices; factor_bytes: for each row and column of a `factored` one
-    rank: directions of a `projected` one; refresh_steps: steps after which its projection is computed again, by a
+    shape: of SHAPES, for matrices
+    factor_bytes: for each row and column of a `factored` one
+    rank: directions of a `projected` one
+    refresh_steps: steps after which its projection is computed again, by a
         singular value decomposition if `decomposes`
     iterations: of Newton and Schulz on an `orthogonal` one
-    others: the optimizer of what is no matrix, and of tables, where that is another one
-    source: where the figures come from
+    others: the optimizer of non-matrix weights and of tables, if it is a different one
+    source: source of the figures
     """
 
     name: str
@@ -83,7 +87,7 @@ class Optimizer:
     source: str = ""
 
     def element_bytes(self, fp32: bool = True) -> float:
-        """Bytes of states for each parameter whose number is all that counts; fp32: format of what is updated."""
+        """Bytes of states per parameter, independent of its tensor; fp32: whether fp32 weights are updated."""
         return self.state_bytes if fp32 or self.state_bytes_16 is None else self.state_bytes_16
 
     def held_bytes(self, n: Num, k: Num = 1.0, *, fp32: bool = True, table: bool = False) -> Num:
@@ -114,7 +118,7 @@ class Optimizer:
         return (self.moved_fp32_bytes if fp32 else self.moved_bytes) * n * k
 
     def products(self, n: Num, k: Num = 1.0, *, table: bool = False) -> tuple[Product, ...]:
-        """GEMMs of one step for one tensor; none of a vector and of what another optimizer updates."""
+        """GEMMs of one step for one tensor; none for a vector and for weights that another optimizer updates."""
         if self.shape not in ("projected", "orthogonal") or self._other(k, table) is not None:
             return ()
         rank, low, high = self._projected(n, k)
@@ -138,7 +142,9 @@ class Optimizer:
         return (6.0 * high * low**2 + 20.0 * low**3) / self.refresh_steps
 
     def waited_s(self, k: Num = 1.0, *, table: bool = False) -> float:
-        """Seconds that the host waits for one tensor; none for a vector and for what another optimizer updates."""
+        """Seconds that the host waits for one tensor; none for a vector and for weights that another optimizer
+        updates.
+        """
         vector = isinstance(k, int | float) and k <= 1.0
         return 0.0 if vector or self._other(k, table) is not None else self.matrix_s
 
@@ -147,7 +153,7 @@ class Optimizer:
         return np.minimum(self.rank, low), low, high
 
     def _other(self, k: Num, table: bool) -> Optimizer | None:
-        """What updates a tensor that this one has no rule for."""
+        """The optimizer of a tensor that this one has no rule for."""
         vector = isinstance(k, int | float) and k <= 1.0
         return load_optimizer(self.others) if self.others and (table or vector) else None
 
@@ -162,7 +168,7 @@ ALIASES = {
 """Further names, most of them those of transformers' `optim`."""
 
 RECIPES_OWN = "adamw"
-"""AdamW as the recipe runs it."""
+"""AdamW in the recipe's implementation."""
 
 
 def list_optimizers() -> list[str]:
@@ -173,7 +179,7 @@ def list_optimizers() -> list[str]:
 def load_optimizer(ref: str | Mapping[str, Any] | Optimizer, default: str = "adamw_fused") -> Optimizer:
     """An optimizer by its name, by its name and rank (`galore:128`), or from a mapping that starts from a `name`.
 
-    default: what `adamw` and None stand for, which a recipe says
+    default: the recipe's meaning of `adamw` and None
     Raises ConfigError naming what was found and what is allowed.
     """
     if isinstance(ref, Optimizer):
@@ -214,7 +220,7 @@ def _known() -> dict[str, Optimizer]:
 def _from_file(path: Path, _modified: int) -> dict[str, Optimizer]:
     entries = Fields(load_mapping(path), str(path))
     found = {}
-    for name in entries.keys():  # noqa: SIM118 - Fields is no mapping
+    for name in entries.keys():  # noqa: SIM118 - Fields is not a mapping
         blank = Optimizer(name=name, state_bytes=0.0, moved_bytes=0.0, moved_fp32_bytes=0.0)
         found[name] = _read(entries.mapping(name), blank)
     entries.finish()

@@ -1,7 +1,7 @@
-"""Compute beside communication: how much longer it takes, and what of a collective nothing hides.
+"""Overlap of compute and communication: the slowdown of compute, and the exposed part of a collective.
 
-Collectives run on a device's cores and memory, so that compute beside them is slower; a framework's own rules leave
-part of them without any compute beside. Both are facts of a recipe (`contention`, `overlap`).
+Collectives run on a device's cores and memory, so that compute that overlaps them is slower; a framework's own rules
+leave part of them without any compute to overlap. Both are facts of a recipe (`contention`, `overlap`).
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beside:
-    """overlap: part of a collective that may run beside compute; contention: how much longer compute takes there."""
+    """overlap: part of a collective that may overlap compute; contention: how much longer compute takes there."""
 
     overlap: Num = 1.0
     contention: Num = 1.0
 
 
 SLOWDOWN = 1.189
-"""How much longer kernels take while collectives of data parallelism run beside them, on average over GPT and LLaMA
+"""Slowdown of kernels that run concurrently with data-parallel collectives, on average over GPT and LLaMA
 models on A100, H100, MI210 and MI250; 1.4 at most (arXiv 2507.03114, abstract)."""
 
 PLAIN = Beside()
-"""All of a collective may be hidden, and costs nothing there."""
+"""A collective may be hidden completely, without any slowdown."""
 
 
 def slowed_s(compute_s: Num, network_s: Num, beside: Beside) -> Num:
-    """Seconds of compute with so much communication at the same time, and the part of it that compute waits for.
+    """Seconds of compute with concurrent communication, including its exposed part.
 
     compute + (contention - 1) min(compute, overlap · network) + (1 - overlap) network
     """
@@ -53,11 +53,12 @@ def chunked_s(compute_s: Num, network_s: Num, chunks: Num, contention: Num = 1.0
 
 
 def exchanged_beside_compute(graph: nx.DiGraph, share: float) -> nx.DiGraph:
-    """The same priced graph, in which exchanges of experts' rows take what another micro-batch's compute does not hide.
+    """The priced graph with exchanges of experts' rows reduced to the part that another micro-batch's compute does not
+    hide.
 
     The forward of one micro-batch and the backward of another run side by side, each computing while the other
     exchanges (NVIDIA/Megatron-LM, megatron/core/models/common/model_chunk_schedule_plan.py; arXiv 2412.19437, section
-    3.2.1). No more is hidden than there is compute, which is SLOWDOWN times as long meanwhile.
+    3.2.1). At most as much is hidden as there is compute, which meanwhile takes SLOWDOWN times as long.
     share: of the exchanges that may be hidden
     """
     compute_s, exchange_s = _totals(graph)
@@ -82,7 +83,7 @@ def _totals(graph: nx.DiGraph) -> tuple[Num, Num]:
 
 
 def _exchanges_scaled(graph: nx.DiGraph, left: Num) -> nx.DiGraph:
-    """The graph with a share of each exchange left."""
+    """The graph with each exchange reduced to a share."""
     out = nx.DiGraph()
     out.graph.update(graph.graph)
     for name, data in graph.nodes(data=True):
@@ -98,13 +99,13 @@ def _exchanges_scaled(graph: nx.DiGraph, left: Num) -> nx.DiGraph:
 
 CHUNKED = (AllGather, ReduceScatter, AllReduce)
 NEAR = 3
-"""Steps from a GEMM to its collective: an adapter's addition and the sum of gradients may lie between."""
+"""Most nodes between a GEMM and its collective: an adapter's addition and the sum of gradients may come between."""
 
 
 def hidden_behind_products(graph: nx.DiGraph, share: float) -> nx.DiGraph:
-    """The same priced graph, in which a tensor-parallel collective takes what its GEMM does not hide.
+    """The priced graph with tensor-parallel collectives reduced to the part that their GEMMs do not hide.
 
-    It travels in chunks while the GEMM that it feeds or comes from is multiplied chunk by chunk (TransformerEngine,
+    A collective is sent in chunks while the GEMM before or after it is computed chunk by chunk (TransformerEngine,
     module/base.py, initialize_ub). Each GEMM hides one collective; adapters' GEMMs are too small to hide any.
     share: of a collective that is hidden at most: 3/4 in four chunks
     """
@@ -127,7 +128,7 @@ def hidden_behind_products(graph: nx.DiGraph, share: float) -> nx.DiGraph:
 
 
 def _product_of(graph: nx.DiGraph, name: str, taken: set[str]) -> str:
-    """The GEMM that a collective feeds, or else comes from; "" where there is none."""
+    """The GEMM that a collective feeds, or else follows; "" if there is none."""
     for onward in (graph.successors, graph.predecessors):
         found = [node for node in _near(graph, onward(name), onward) if node not in taken]
         if found:
@@ -136,7 +137,7 @@ def _product_of(graph: nx.DiGraph, name: str, taken: set[str]) -> str:
 
 
 def _near(graph: nx.DiGraph, nodes: Iterable[str], onward: object, steps: int = NEAR) -> Iterator[str]:
-    """GEMMs of the model's own weights within so many steps, through what is neither GEMM nor collective."""
+    """GEMMs of the model's own weights within `steps` steps, across nodes that are neither GEMM nor collective."""
     for node in nodes:
         op: Op = graph.nodes[node]["op"]
         if isinstance(op, Gemm) and not isinstance(op, LoraGemm) and not op.adapter:

@@ -16,10 +16,10 @@ from graphsim.training.setup import TrainingSetup
 from graphsim.units import Num
 
 STEM, HEAD = "stem", "head"
-"""What stands before the layers, and behind them."""
+"""The parts before and after the layers."""
 
 BLOCKING = ("gpipe", "1f1b")
-"""Schedules whose stages wait for what they send: Megatron overlaps sends of interleaved pipelines alone
+"""Schedules whose stages wait for their sends: Megatron overlaps sends of interleaved pipelines alone
 (megatron/training/arguments.py: overlap_p2p_comm needs virtual stages)."""
 
 
@@ -33,7 +33,10 @@ class PartTimes:
 
 
 def part_times(schedule: Schedule, stages: Sequence[StageNumbers]) -> PartTimes:
-    """What the schedule's parts take. stages: contiguous ranges of layers, as many as the pipeline has."""
+    """Times of the schedule's parts.
+
+    stages: contiguous ranges of layers, as many as the pipeline has
+    """
     found = PartTimes(forward_s=[], backward_s=[], weight_s=[])
     each = schedule.parts / schedule.stages
     for part in range(schedule.parts):
@@ -52,14 +55,14 @@ def part_times(schedule: Schedule, stages: Sequence[StageNumbers]) -> PartTimes:
 
 
 def _ends(units: Sequence[HeldUnit]) -> dict[str, HeldUnit]:
-    """What stands apart from the layers, where there are layers."""
+    """The units outside the layers, if there are layers."""
     return {unit.name: unit for unit in units if unit.name in (STEM, HEAD) and len(units) > 1}
 
 
 def hand_over(stages: Sequence[StageNumbers], setup: TrainingSetup) -> SendReceive:
     """The send of a micro-batch's value to the next stage.
 
-    Stages are the outermost dimension: between neighbours lie all other ranks (Megatron-LM, core/parallel_state.py)
+    Stages are the outermost dimension: all other ranks come between neighbours (Megatron-LM, core/parallel_state.py)
     """
     degrees = setup.deployment.parallelism
     entry = stages[-1].turns[0].entry

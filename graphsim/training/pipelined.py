@@ -1,7 +1,7 @@
-"""When a pipeline's slots run: the longest path over launch orders and sends, for all scenarios at once.
+"""The times of a pipeline's slots: longest paths over launch orders and sends, for all scenarios at once.
 
-A slot starts when its stage is done with the one before, and what it needs has arrived: a forward the value of the part
-before, a backward the gradient of the part behind. Sends of one direction queue on their link.
+A slot starts when its stage has finished the previous one and its input has arrived: the value of the previous part for
+a forward, the gradient of the next part for a backward. Sends of one direction queue on their link.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ PerPart = Num | Sequence[Num]
 class Pipelined:
     """The times of a pipelined step, in seconds.
 
-    step_s: from one step's start to the next one's; makespan_s: from the first slot's start to the last one's finish
-    busy_s: compute of each stage; bubble_s: step_s minus the busy time of the busiest stage
+    step_s: from one step's start to the next one's
+    makespan_s: from the first slot's start to the last one's finish
+    busy_s: compute of each stage
+    bubble_s: step_s minus the busy time of the busiest stage
     in_flight: per stage, see `in_flight`
     start_s, finish_s: of every entry of `run` (first axis), over scenarios
     """
@@ -59,11 +61,12 @@ def pipelined_s(
 
     forward_s, backward_s, weight_s: seconds of one micro-batch in each part of the model (`Schedule.part`); backward_s
         is that of the inputs' gradients, without weight_s
-    send_s: seconds to hand a value or a gradient to another stage; overlapped: whether the stage works meanwhile
-    beside_s: seconds of a part's forward together with a backward of the same stage (DualPipe); one after the other
-        where nothing is said
+    send_s: seconds to send a value or a gradient to another stage
+    overlapped: whether the stage computes during the transfer
+    beside_s: seconds of a part's forward together with a backward of the same stage (DualPipe); one after another by
+        default
     synchronous: whether all stages end the step together; the schedule's own by default
-    Raises GraphError where a sequence does not have as many entries as the model has parts.
+    Raises GraphError if a sequence does not have one entry per part of the model.
     """
     run = run_of(schedule, overlapped)
     durations = _durations(schedule, run, (forward_s, backward_s, weight_s), beside_s, send_s)
@@ -116,7 +119,7 @@ def _durations(
 
 
 def _finish(run: Run, durations: Times) -> Times:
-    """When each entry is done, wave by wave."""
+    """When each entry ends, wave by wave."""
     count = len(durations)
     done = np.full((count + 1, *durations.shape[1:]), -np.inf)
     for wave in run.waves:
@@ -125,7 +128,7 @@ def _finish(run: Run, durations: Times) -> Times:
 
 
 def _finish_one(run: Run, durations: Times) -> Times:
-    """The same for a single scenario, whose waves are too short for arrays to pay."""
+    """The same for a single scenario, without arrays, which do not pay off for its short waves."""
     taken, waits = durations.tolist(), run.waits.tolist()
     done = [0.0] * (len(taken) + 1)
     for wave in run.waves:
@@ -140,14 +143,14 @@ def in_flight(schedule: Schedule) -> tuple[float, ...]:
     """For each stage, the largest number of micro-batches whose activations it holds at once.
 
     From a forward's start to the end of the backward that gives the weights' gradients. A chunk counts as its share of
-    the stage's layers; each direction of DualPipe passes as many layers as a stage of another schedule.
+    the stage's layers; each direction of DualPipe has as many layers per stage as other schedules.
     """
     share = 1.0 if schedule.name == "dualpipe" else 1.0 / schedule.chunks
     return tuple(share * max(sum(alive) for alive in alive_chunks(schedule, stage)) for stage in range(schedule.stages))
 
 
 def alive_chunks(schedule: Schedule, stage: int) -> list[tuple[int, ...]]:
-    """While each slot of a stage runs: how many micro-batches' activations it holds of each chunk."""
+    """For each slot of a stage, the number of micro-batches whose activations it holds of each chunk."""
     alive, found = [0] * schedule.chunks, []
     for slot in schedule.orders[stage]:
         for one in slot.all:

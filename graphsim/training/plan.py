@@ -29,11 +29,16 @@ if TYPE_CHECKING:
 class Plan:
     """A training run from start to end. Numbers are arrays where inputs were.
 
-    estimate: the step that most of the run consists of; steps: total number of optimizer steps, warm start included
-    tokens: tokens read by all steps; parts: the parts of the run's time, which add up to `total_s`
-    checkpoint_bytes: size of one checkpoint; devices: number of devices
-    price_per_hour: of one device, NaN if not given; watts: mean power of one device, NaN if it is not known
-    merge: one merge of ReLoRA, with the graphs of its LORA_MERGE nodes; None without any; notes: caveats
+    estimate: the step that most of the run consists of
+    steps: total number of optimizer steps, warm start included
+    tokens: tokens read by all steps
+    parts: the parts of the run's time, which add up to `total_s`
+    checkpoint_bytes: size of one checkpoint
+    devices: number of devices
+    price_per_hour: of one device, NaN if not given
+    watts: mean power of one device, NaN if it is not known
+    merge: one merge of ReLoRA, with the graphs of its LORA_MERGE nodes; None without any
+    notes: caveats
     """
 
     estimate: TrainEstimate
@@ -137,7 +142,7 @@ def fine_tune_plan(
         `epochs` with `dataset_tokens` or `dataset_samples`, or as `steps`; `evaluate_every` and `evaluation_tokens`;
         `checkpoint_every` and `disk_bytes_per_s`; `failure_device_hours` and `restart_s`; `relora_every`,
         `warm_start_steps`, `rewarm_steps` and `pruned`
-    Evaluations run the forward pass. Devices wait while a checkpoint is written, and draw power meanwhile.
+    Evaluations run the forward pass. Devices wait while a checkpoint is written, and still draw power.
     Raises ConfigError naming the argument, what was found and what is allowed, InfeasibleError for a deployment that
     cannot be run.
     """
@@ -145,14 +150,16 @@ def fine_tune_plan(
     if isinstance(model, TrainEstimate):
         given = [name for name, value in (("hardware", hardware), *described.items()) if value is not None]
         if given:
-            raise ConfigError(f"{', '.join(given)} given beside an estimate, which says it already; give it to `train`")
+            raise ConfigError(
+                f"{', '.join(given)} given together with an estimate, which says it already; give it to `train`"
+            )
         return plan_of(model, course_of(model, asked), price_per_hour)
     estimate = train(model, hardware, **described)
     return plan_of(estimate, course_of(estimate, asked), price_per_hour)
 
 
 def course_of(estimate: TrainEstimate, asked: Mapping[str, Any]) -> Course:
-    """The run that some arguments describe; by default with the method's own values (ReLoRA's cycles).
+    """The run described by the arguments, with the method's defaults (ReLoRA's cycles).
 
     Raises ConfigError as `Course` does.
     """
@@ -205,7 +212,7 @@ def _notes(estimate: TrainEstimate, course: Course, steps: Num) -> list[str]:
 
 
 def time_text(seconds: float) -> str:
-    """A run's length as a person reads it: `3.25 h`, from two days on `4.1 days`."""
+    """A run's length as text: `3.25 h`, from two days on `4.1 days`."""
     if seconds < HOUR_S:
         return seconds_text(seconds) if seconds < 600 else f"{seconds / 60:.3g} min"
     return f"{seconds / HOUR_S:.4g} h" if seconds < 48 * HOUR_S else f"{seconds / 86400:.4g} days"

@@ -54,7 +54,7 @@ def plot_busy(estimate: ShownStep, *, ax: Axes | None = None, scenario: int = 0)
 
 
 def plot_memory_timeline(estimate: ShownStep, *, ax: Axes | None = None, scenario: int = 0) -> Axes:
-    """What is allocated along the step, its fullest moment named, and the capacity."""
+    """Allocated memory along the step, with its peak moment labelled, and the capacity."""
     ax = ax or new_axes()
     memory = estimate.memory
     names = [name for name, _ in memory.timeline]
@@ -77,7 +77,7 @@ def plot_memory_timeline(estimate: ShownStep, *, ax: Axes | None = None, scenari
 
 
 def plot_peak(estimate: ShownStep, *, ax: Axes | None = None, scenario: int = 0) -> Axes:
-    """What lies in a device's memory at the fullest moment, against its capacity."""
+    """Contents of a device's memory at the peak, against its capacity."""
     ax = ax or new_axes()
     left = 0.0
     for name, colour in MEMORY_PARTS.items():
@@ -95,8 +95,8 @@ def plot_peak(estimate: ShownStep, *, ax: Axes | None = None, scenario: int = 0)
 def plot_ways(frame: pd.DataFrame, names: Sequence[str]) -> Figure:
     """Two panels over the rows of `sweep_training`: tokens per second of a device, and memory at the peak by part.
 
-    names: columns that tell rows apart. Rows that cannot be run are left out.
-    Raises ConfigError for a column that is not there, and where no row is left.
+    names: columns that distinguish the rows. Rows that cannot be run are left out.
+    Raises ConfigError for a missing column, and if no row is left.
     """
     for name in names:
         if name not in frame:

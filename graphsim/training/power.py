@@ -1,4 +1,4 @@
-"""Power of a device while it trains, from what a step asks of its memory and of its matrix units."""
+"""Power of a device during training, from the activity of its memory and matrix units."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UNKNOWN = float("nan")
 
 
 def watts_of(estimate: TrainEstimate) -> tuple[Num, Power | None]:
-    """Mean power of one device over a step, and what it rests on; NaN and None where its file states no power."""
+    """Mean power of one device over a step, and its source; NaN and None if its file states no power."""
     device = estimate.setup.deployment.device
     power = power_of(device)
     if power is None:
@@ -23,7 +23,7 @@ def watts_of(estimate: TrainEstimate) -> tuple[Num, Power | None]:
     graph = estimate.build()
     try:
         activity = activity_of(graph, device, estimate.setup.deployment.parallelism.pp)
-    except HardwareError:  # no peak is stated for what it computes
+    except HardwareError:  # no peak is stated for a format that is computed
         return UNKNOWN, None
     held = np.maximum(total_work(graph).flops / estimate.setup.deployment.parallelism.pp, 1.0)
     flops: Num = sum(estimate.flops.values(), start=0.0)

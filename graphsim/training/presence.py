@@ -1,6 +1,6 @@
-"""Whether there is anything to do: a number, 0 or 1, that of a formula depends on ranks alone wherever it can.
+"""Whether there is any work: 0 or 1, as a formula that depends only on ranks where possible.
 
-No micro-batch is empty, so that its size does not decide it. A rank may be 0, in one scenario of many.
+No micro-batch is empty, so its size does not matter. A rank may be 0, in one scenario of many.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ SHARE = "share"
 """The variable for the part of the trained weights that a device updates."""
 
 SOME: Mapping[str, float] = {"batch": 64.0, "seq_len": 4096.0, "squares": 64.0 * 4096.0**2, SHARE: 1.0}
-"""Variables that are never 0, and values at which an amount is asked for."""
+"""Variables that are never 0, and the values at which an amount is evaluated."""
 
 
 def there(amount: Num) -> Num:
-    """1 where an amount of bytes, elements or rows is not 0.
+    """1 if an amount of bytes, elements or rows is not 0.
 
-    Of a formula of one further variable, which makes it 0 or does not: whether that one is there.
+    For a formula with one further variable that decides this, whether that variable is not 0.
     """
     if not isinstance(amount, Expr):
         return np.minimum(amount, 1.0)

@@ -1,4 +1,4 @@
-"""What training's operations cost on a device: its own prices, at the rate that GEMMs sustain over a whole step."""
+"""Prices of training's operations on a device: its own prices, at the rate that GEMMs sustain over a whole step."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from graphsim.training.setup import TrainingSetup
 from graphsim.units import Num
 
 SURELY_CACHED = 0.1
-"""Part of the last-level cache: transfers of that size were measured inside it, warm."""
+"""Share of the last-level cache within which transfers were measured in a warm cache."""
 
 
 class TrainingPrices(Trusted):
     """A cost model that gives the times of training's operations, based on another cost model.
 
     base: the device's cost model; recipe: the framework whose host launches the kernels
-    rates: what its kernels sustain; None where `base` is the roofline or a custom one, which prices all operations by
-        their own work
+    rates: sustained rates of its kernels; None where `base` is the roofline or a custom one, which prices all
+        operations by their own work
     own: prices operations by their own work, where `base` has no kernels for them
     """
 
@@ -74,9 +74,9 @@ class TrainingPrices(Trusted):
     def _step_by_step(self, op: ModuleSteps, hardware: Hardware) -> Cost:
         """Kernels of equal traffic one after another, each by its own size.
 
-        One that moves less than the last-level cache holds finds there what the one before it wrote: up to half of
-        it all, then ever less. That part goes at the rate of transfers so small that they were measured in the cache,
-        each with its start, and takes no longer than from memory.
+        A kernel that moves less than the last-level cache holds finds the previous kernel's output there: all of it up
+        to half the cache, then a decreasing part. That part runs at the rate of transfers small enough to be measured
+        in the cache, each with its launch, and never slower than from memory.
         """
         kernels = np.maximum(op.launches, 1.0)
         one = replace(op.cut(kernels), launches=np.minimum(op.launches, 1.0))
@@ -89,18 +89,18 @@ class TrainingPrices(Trusted):
         return scaled(replace(cold, busy_s=latency_s - cold.launch_s), kernels)
 
     def _of_peak(self, op: Op, hardware: Hardware, share: float) -> Cost:
-        """GEMMs by the datasheet, of which they sustain a share; the rest by its own work."""
+        """GEMMs at a sustained share of the datasheet's peak; other operations by their own work."""
         if not isinstance(op, Gemm) or op.adapter:
             return self._base(op, hardware)
         return slower(self._own(op, hardware), 1.0 / share)
 
     @property
     def base(self) -> CostModel:
-        """The cost model behind it."""
+        """The underlying cost model."""
         return self._base
 
     def by(self, base: CostModel, own: CostModel) -> TrainingPrices:
-        """The same by other cost models."""
+        """The same with other cost models."""
         return TrainingPrices(base, self._rates, self._recipe, own)
 
     def launch_s(self, direction: Direction) -> float:
@@ -110,7 +110,9 @@ class TrainingPrices(Trusted):
 
     @staticmethod
     def longer(op: Op, rates: Rates) -> float:
-        """How many times longer an operation takes than its measured kernel; attention's gradient, the forward's."""
+        """Ratio of an operation's time to that of its measured kernel; for attention's gradient, to the forward
+        kernel.
+        """
         if isinstance(op, AttentionBackward):
             return rates.attention_backward / rates.attention
         if isinstance(op, Attention):
@@ -138,31 +140,32 @@ def direction_of(op: Gemm) -> str:
 
 
 def shortest(op: Attention) -> Attention:
-    """The same attention of one sequence of one token: what its kernel takes whatever it computes."""
+    """The same attention for one sequence of one token: its fixed time."""
     return replace(op, sequences=1.0, query_tokens=1.0, kv_tokens=1.0, pairs=1.0)
 
 
 def by_older_kernels(cost: Cost, least: Cost, speed: float) -> Cost:
-    """An attention's price by kernels of so much of the speed, which take as long for next to nothing.
+    """An attention's price with slower kernels, whose fixed time is the same.
 
-    least: of the shortest attention; speed: of the kernels over the measured ones
+    least: of the shortest attention
+    speed: of the kernels over the measured ones
     """
     computing_s = np.maximum(cost.latency_s - least.latency_s, 0.0)
     return replace(cost, busy_s=cost.busy_s + computing_s * (1.0 / speed - 1.0))
 
 
 def slower(cost: Cost, longer: Num) -> Cost:
-    """A price that is a number of times longer for the same work, except for the kernel launch."""
+    """A price multiplied by a factor, except for the kernel launch."""
     return replace(cost, busy_s=cost.latency_s * longer - cost.launch_s)
 
 
 def scaled(cost: Cost, times: Num) -> Cost:
-    """The price of so many kernels one after another, as one that is started once."""
+    """The price of `times` such kernels one after another, launched once."""
     return replace(slower(cost, times), compute_s=cost.compute_s * times, memory_s=cost.memory_s * times)
 
 
 def prices_of(setup: TrainingSetup) -> TrainingPrices:
-    """What prices the operations: the device's calibration at training's rates, else what the deployment says."""
+    """The cost model of the operations: the device's calibration at training's rates, else that of the deployment."""
     deployment = setup.deployment
     base, device = deployment.price, deployment.device
     if isinstance(base, TrainingPrices):

@@ -1,4 +1,4 @@
-"""What training's kernels sustain against measured ones, by device: `rates.yaml`."""
+"""Sustained rates of training's kernels relative to measured ones, by device: `rates.yaml`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATH = Path(__file__).with_name("rates.yaml")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """Shares of calibrated speed, and multiples of the forward pass; the file says what each means.
+    """Shares of calibrated speed, and multiples of the forward pass; the file documents each one.
 
     spread: standard deviation of log(measured / estimated) of whole steps beyond their kernels' own errors
     source: the source of the rates
@@ -35,7 +35,9 @@ class Rates:
     source: str = ""
 
     def of_product(self, direction: str, narrow: bool) -> float:
-        """The share that GEMMs keep. direction: `fprop`, `dgrad` or `wgrad`; narrow: in fp8 or fewer bits."""
+        """The share of their speed that GEMMs sustain. direction: `fprop`, `dgrad` or `wgrad`; narrow: in fp8 or fewer
+        bits.
+        """
         share: float = getattr(self, f"fp8_{direction}" if narrow else direction)
         return share
 
@@ -50,7 +52,7 @@ def _read(path: Path, architecture: str, name: str) -> Rates:
     """Raises ConfigError, naming the file and the field, for a file that is not understood."""
     document = Fields(load_mapping(path), str(path))
     sources = document.mapping("sources")
-    texts = {key: sources.text(key) or "" for key in sources.keys()}  # noqa: SIM118 - Fields is no mapping
+    texts = {key: sources.text(key) or "" for key in sources.keys()}  # noqa: SIM118 - Fields is not a mapping
     found = _over(Rates(), document.mapping("default", required=True))
     for group, key in (("architectures", architecture), ("devices", name)):
         entries = document.mapping(group)

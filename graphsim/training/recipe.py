@@ -1,4 +1,6 @@
-"""Recipes: how a training framework runs a step. Facts about its code and defaults, one YAML each with sources."""
+"""Recipes: how a training framework runs a step: facts about its code and defaults, one YAML file each, with
+sources.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,8 @@ class Chain:
         `ColumnScale` for scaling its columns; the backward entry is for their gradients. `GatherRows` and `CombineRows`
         move routed rows to experts and back, `ExpertBias` adds an expert's bias after its GEMM, `ExpertCast` converts
         inputs of experts' GEMMs to fewer than 16 bits
-    forward_kernels, backward_kernels: launches per call; forward_bytes, backward_bytes: bytes moved by all of them per
+    forward_kernels, backward_kernels: launches per call
+    forward_bytes, backward_bytes: bytes moved by all of them per
         element of the result (of the input for `LoraInput` and `LoraDropout`)
     trained_kernels, trained_bytes: additional ones in the backward pass where the operation's own weight is trained
     forward_temporary, backward_temporary: bytes per element that are allocated only while it runs
@@ -76,9 +79,11 @@ class Chain:
 class Loss:
     """Cross-entropy after the head, in bytes per logit (token x vocabulary entry).
 
-    kept_bytes: saved from the forward pass to the head's backward pass; peak_bytes: allocated at the head's backward
+    kept_bytes: saved from the forward pass to the head's backward pass
+    peak_bytes: allocated at the head's backward
         pass in total
-    after_bytes: still allocated while the layers run backward; moved_bytes: traffic of both directions; kernels:
+    after_bytes: still allocated while the layers run backward
+    moved_bytes: traffic of both directions; kernels:
         launches of both directions
     chunks: number of parts in which the head and the loss run one after another, each allocated alone (1 = whole); 0 =
         the loss never holds logits beyond its own chunk (Liger's fused linear cross-entropy)
@@ -109,7 +114,8 @@ class Recipe:
     fused: the operations of FUSABLE that are one kernel; others have as many as `chains` states
     attention: `flash`, or `unfused` with scores in memory
     input_requires_grad: whether the embeddings' output requires a gradient even if nothing below it is trained
-    recompute: the default of RECOMPUTE; recomputed: what `selective` recomputes, out of `backward_rules.RECOMPUTED`
+    recompute: the default of RECOMPUTE
+    recomputed: what `selective` recomputes, out of `backward_rules.RECOMPUTED`
     offload: what is in host memory by default, out of OFFLOADED (`activations`: the layers' saved inputs)
     checkpoint: the kind of checkpointing (with `reentrant`, a layer's input requires a gradient)
     upcasts: whether unquantised weights are converted to fp32 if the base is quantised
@@ -119,25 +125,30 @@ class Recipe:
     optimizer: the default, a name of `graphsim.training.optimizers`
     optimizer_in_backward: whether each layer is updated in the backward pass and its gradients are freed at once
     weight_format: format of trained weights of the base: `given` by the model, or `fp32` with 16-bit copies
-    master_weights: whether trained 16-bit weights have an fp32 copy; gradient_format: format in which gradients are
+    master_weights: whether trained 16-bit weights have an fp32 copy
+    gradient_format: format in which gradients are
         stored
-    keeps_gradients: whether gradients stay allocated between steps; clips: whether their norm is clipped
+    keeps_gradients: whether gradients stay allocated between steps
+    clips: whether their norm is clipped
     defers_reduction: whether FSDP reduces gradients in the last micro-batch only and keeps them whole until then
     sharding: default of SHARDING over data-parallel devices
     under_fsdp: fields with other values where FSDP shards weights over several devices: `weight_format`, `upcasts`,
         `gradient_format`, `keeps_gradients`
-    overlap: share of a data-parallel collective that overlaps with compute; units_in_flight: units gathered at once
+    overlap: share of a data-parallel collective that overlaps with compute
+    units_in_flight: units gathered at once
         (FSDP)
     tensor_overlap: share of tensor-parallel collectives that overlaps with GEMMs, in chunks (userbuffers)
     attention_speed: speed of its attention kernels relative to the measured ones, by architecture, where they are older
     expert_speed: speed of its grouped GEMMs of experts relative to plain ones of each expert's shape, by architecture
     exchange_overlap: share of the exchanges of experts' rows that overlaps with another micro-batch's compute
-    contention: factor by which compute slows down while collectives run beside it (1 = none)
-    launch_s: host time in seconds per kernel of the forward pass; backward_launch_s: the same in autograd's backward
+    contention: factor by which compute slows down while it overlaps collectives (1 = none)
+    launch_s: host time in seconds per kernel of the forward pass
+    backward_launch_s: the same in autograd's backward
         pass
     wrapper_s: additional host time in seconds per wrapped module, by wrapper (`lora`, `bitsandbytes`)
-    framework_bytes: bytes per device that it allocates besides the model's tensors
-    loss: cross-entropy; chains: kernels of operations that are not fused
+    framework_bytes: bytes per device that it allocates in addition to the model's tensors
+    loss: cross-entropy
+    chains: kernels of operations that are not fused
     sources: the source of each field
     """
 
@@ -189,7 +200,7 @@ class Recipe:
         return next((chain for chain in self.chains if chain.kind == kind), Chain(kind=kind))
 
     def shared(self, sharding: str, devices: Num) -> Recipe:
-        """The recipe as it applies where weights are sharded in this way over data-parallel devices."""
+        """The recipe for weights that are sharded in this way over data-parallel devices."""
         over_several = sharding.startswith("fsdp") and bool(np.any(np.greater(devices, 1)))
         return replace(self, **self.under_fsdp) if over_several and self.under_fsdp else self
 
@@ -237,12 +248,15 @@ def _version(path: Path) -> tuple[Path, int]:
 
 @lru_cache(maxsize=64)
 def _from_file(path: Path, _modified: int, above: tuple[Path, ...] = ()) -> Recipe:
-    """The recipe of a file. above: the files that inherit from it, directly or through others."""
+    """The recipe of a file.
+
+    above: the files that inherit from it, directly or through others
+    """
     return _read(Fields(load_mapping(path), str(path)), path.stem, (*above, path))
 
 
 def _inherited(given: str, above: tuple[Path, ...]) -> Recipe:
-    """The recipe named under `inherits`. Raises ConfigError where it inherits from itself."""
+    """The recipe named under `inherits`. Raises ConfigError if it inherits from itself."""
     path = _path_of(given)
     if path in above:
         circle = " -> ".join(each.stem for each in (*above[above.index(path) :], path))

@@ -1,4 +1,6 @@
-"""What training steps make PyTorch's caching allocator reserve: their tensors, replayed in the order of the graph."""
+"""Memory that PyTorch's caching allocator reserves for training steps: their tensors, replayed in the order of the
+graph.
+"""
 
 from __future__ import annotations
 
@@ -18,33 +20,36 @@ from graphsim.training.stored import held
 from graphsim.units import Num
 
 STEPS = 2
-"""The first has no states yet, the second finds them there; further ones repeat the second."""
+"""Number of replayed steps: the first has no optimizer states yet, the second has; later ones repeat the second."""
 
 MICRO_BATCHES = 2
-"""Of an accumulated step: the first finds no gradients, all others do."""
+"""Number of replayed micro-batches of an accumulated step: the first finds no gradients, all others do."""
 
 SAME = 1e-3
-"""Gradients whose sizes differ by less are one tensor."""
+"""Gradients whose sizes differ by less count as one tensor."""
 
 MOST_REPLAYED = 16
-"""Scenarios that are replayed one by one; a replay takes some tenths of a second."""
+"""Most scenarios that are replayed individually; a replay takes some tenths of a second."""
 
 CONTEXT_BYTES = 500.0 * 2**20
-"""Of the device, taken by the CUDA context and libraries before any tensor: about this much on data-centre GPUs with
-CUDA 12 (known by experience, no source)."""
+"""Device memory of the CUDA context and libraries before any tensor: typical of data-centre GPUs with CUDA 12 (from
+experience, no source).
+"""
 
 PAGE = 2.0 * 2**20
-"""What is reserved is a whole number of these."""
+"""Reserved memory is a multiple of this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
     """A device's training steps in one scenario: sizes of tensors in bytes.
 
-    there: weights and everything else allocated from the start; states, copies: of the optimizer, from its first step
+    there: weights and everything else allocated from the start
+    states, copies: of the optimizer, from its first step
         on and in each step only; micro_batches: number of micro-batches that need to be distinguished; in_flight:
         number of them at once
-    keeps: whether gradients stay allocated in the next step; share: share of each gradient's bytes that stays on the
+    keeps: whether gradients stay allocated in the next step
+    share: share of each gradient's bytes that stays on the
         device
     defers: whether gradients stay whole until the last micro-batch
     again: whether a second value as large as what a turn saves is allocated throughout the backward pass of all such
@@ -64,12 +69,13 @@ class Program:
 
 
 def reserved_bytes(stage: Stage, persistent: Persistent, total_bytes: Num, in_flight: Num, capacity_bytes: Num) -> Num:
-    """The most that a device of a stage reserves in its first steps, in bytes, per scenario.
+    """Peak bytes that a device of a stage reserves in its first steps, per scenario.
 
-    Where the device runs out of memory although unused segments went back: what would be reserved of a larger one.
-    Never less than what is allocated.
-    total_bytes: allocated at the fullest moment; in_flight: micro-batches that the stage holds at once, at most
-    capacity_bytes: of the device. Of more than MOST_REPLAYED scenarios, what is allocated, in whole pages.
+    If the device runs out of memory even after unused segments are returned, the bytes that a larger device would
+    reserve. Never less than the allocated bytes.
+    total_bytes: allocated at the fullest moment
+    in_flight: micro-batches that the stage holds at once, at most
+    capacity_bytes: of the device. For more than MOST_REPLAYED scenarios, the allocated bytes in whole pages.
     """
     if np.size(total_bytes) > MOST_REPLAYED:
         return in_pages(total_bytes)
@@ -88,7 +94,7 @@ def in_pages(size: Num) -> Num:
 
 
 def _replayed(events: list[Event], capacity_bytes: float) -> float:
-    """The most that is reserved; 0 where memory runs out."""
+    """Peak reserved bytes; 0 if memory runs out."""
     allocator = CachingAllocator(capacity_bytes=capacity_bytes)
     try:
         allocator.replay(events)
@@ -135,7 +141,9 @@ def program_of(stage: Stage, persistent: Persistent, in_flight: Num, at: At) -> 
 
 
 def _stays(turns: list[Turn], persistent: Persistent, at: At) -> float:
-    """Bytes of gradients that stay on the device over those that a backward makes: its share, in the kept format."""
+    """Ratio of the gradient bytes that stay on the device to those that a backward pass produces: its share, in the
+    kept format.
+    """
     made = sum(turn.times * run.gradient for turn in turns for run in turn.backward)
     if not at(persistent.gradient_share) or not made:
         return 0.0
@@ -143,13 +151,13 @@ def _stays(turns: list[Turn], persistent: Persistent, at: At) -> float:
 
 
 def _dealt(total: float, sizes: list[float]) -> list[float]:
-    """A total, as tensors of these sizes to each other."""
+    """A total split into tensors in proportion to these sizes."""
     whole = sum(sizes)
     return [total * size / whole for size in sizes if size] if whole else []
 
 
 def events_of(program: Program) -> list[Event]:
-    """STEPS steps, tensor by tensor."""
+    """Allocation events of STEPS steps."""
     tensors = Tensors()
     for size in program.there:
         tensors.make(size)
@@ -177,7 +185,10 @@ def events_of(program: Program) -> list[Event]:
 def _micro_batches(
     program: Program, tensors: Tensors, gradients: dict[str, list[int]], count: int = 1, *, reduces: bool = True
 ) -> None:
-    """So many forward passes, then as many backward passes. reduces: whether gradients are cut to shares."""
+    """That many forward passes, then as many backward passes.
+
+    reduces: whether gradients are reduced to shards
+    """
     kept: dict[tuple[int, str, int], dict[str, list[int]]] = {}
     for batch in range(count):
         given: list[int] = []
@@ -201,7 +212,9 @@ def _micro_batches(
 
 
 def _gather(place: str, size: float, share: float, gradients: dict[str, list[int]], tensors: Tensors) -> None:
-    """A weight's gradient becomes the one that stays, is cut to the device's share in its format, or is added to it."""
+    """A weight's gradient becomes the persistent one, is reduced to the device's share in its format, or is added to
+    it.
+    """
     whole = tensors.make(size)
     if place not in gradients:
         gradients[place] = [tensors.hold(whole) if abs(share - 1.0) < SAME else tensors.make(size * share)]
@@ -209,7 +222,7 @@ def _gather(place: str, size: float, share: float, gradients: dict[str, list[int
 
 
 def _forward(turn: Turn, given: list[int], tensors: Tensors) -> tuple[list[int], dict[str, list[int]]]:
-    """What the turn hands on, and what it keeps."""
+    """The tensors that the turn passes on, and those that it saves."""
     alive: dict[str, list[int]] = {}
     kept: dict[str, list[int]] = {}
     for run in turn.forward:
@@ -251,7 +264,7 @@ def _drop_all(groups: list[list[int]], tensors: Tensors) -> None:
 def _backward(
     turn: Turn, given: list[int], kept: dict[str, list[int]], tensors: Tensors
 ) -> tuple[list[int], list[tuple[str, float]]]:
-    """What gradient the turn hands on, and the weights' gradients that it made."""
+    """The gradient that the turn passes on, and the weights' gradients."""
     alive: dict[str, list[int]] = {}
     made: list[tuple[str, float]] = []
     for run in turn.backward:
@@ -275,7 +288,7 @@ def _backward(
 
 @dataclass(slots=True)
 class Tensors:
-    """Allocations by number; one is freed when nothing refers to it any more. Empty ones are none."""
+    """Allocations by number; reference-counted; empty tensors do not count."""
 
     events: list[Event] = field(default_factory=list)
     _uses: dict[int, int] = field(default_factory=dict)

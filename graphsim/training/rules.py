@@ -1,4 +1,4 @@
-"""What the backward pass has to know of a setup: its recipe's and its method's facts, in the pass's own words."""
+"""The backward pass's rules of a setup, from its recipe and method."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ FP32 = FORMATS["fp32"]
 
 
 def rules_of(setup: TrainingSetup, entry: float = 0.0) -> BackwardRules:
-    """The rules of one setup. entry: 1 where an earlier pipeline stage waits for a gradient."""
+    """The rules of one setup.
+
+    entry: 1 where an earlier pipeline stage waits for a gradient
+    """
     recipe = setup.recipe
     return BackwardRules(
         adapter_format=recipe.adapter_format,

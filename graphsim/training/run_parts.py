@@ -1,4 +1,4 @@
-"""What the time of a training run is made of, part by part."""
+"""The parts of a training run's time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ HOUR_S = 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PlanPart:
-    """One kind of work in a run: how often it happens, and how long each time; idle: whether devices wait meanwhile."""
+    """One kind of work in a run: its count, and the seconds of each; idle: whether devices wait in the
+    meantime.
+    """
 
     name: str
     count: Num
@@ -33,7 +35,10 @@ class PlanPart:
 
 
 def parts_of(estimate: TrainEstimate, course: Course, steps: Num, merge: Merge | None) -> list[PlanPart]:
-    """All parts of a run of this many steps. merge: one of ReLoRA's, where the course has any."""
+    """All parts of a run of this many steps.
+
+    merge: one of ReLoRA's, where the course has any
+    """
     size = checkpoint_bytes(estimate)
     parts = [*_training(estimate, course, steps), *_interruptions(estimate, course, steps, size, merge)]
     devices = estimate.setup.deployment.parallelism.devices
@@ -43,7 +48,7 @@ def parts_of(estimate: TrainEstimate, course: Course, steps: Num, merge: Merge |
 def checkpoint_bytes(estimate: TrainEstimate) -> Num:
     """Bytes needed to resume: trained weights (all weights of a model whose base is trained), master copies, states.
 
-    A frozen base is not written again: PEFT's and the Trainer's checkpoints hold the adapter and the optimizer alone.
+    A frozen base is not written: PEFT's and the Trainer's checkpoints hold the adapter and the optimizer alone.
     """
     setup, trained = estimate.setup, estimate.trainable_parameters
     width = trained_width(setup)
@@ -61,14 +66,14 @@ def _training(estimate: TrainEstimate, course: Course, steps: Num) -> list[PlanP
 
 
 def _full(estimate: TrainEstimate) -> TrainEstimate:
-    """The same step with every weight trained and no adapter, which ReLoRA begins with."""
+    """The same step with every weight trained and no adapter, with which ReLoRA begins."""
     setup = estimate.setup
     bare = replace(setup.deployment, lora=None)
     return estimate_of(replace(setup, deployment=bare, method=load_method("full")))
 
 
 def merge_in(estimate: TrainEstimate, course: Course) -> Merge | None:
-    """One of the merges that a course asks for. Raises InfeasibleError where the base cannot be written."""
+    """One merge of a course. Raises InfeasibleError if the base cannot be written."""
     if not np.any(np.greater(course.relora_every, 0)):
         return None
     return merge_of(estimate.setup, estimate.trainable_parameters, course.pruned)
@@ -95,7 +100,7 @@ def _interruptions(
 
 
 def times_in(steps: Num, every: Num) -> Num:
-    """How often something happens that comes behind every so many steps; never for 0."""
+    """How often an event that recurs after `every` steps happens; never for 0."""
     return np.floor(steps / np.where(np.greater(every, 0), every, np.inf))[()]
 
 
@@ -109,7 +114,7 @@ def _forward_s(estimate: TrainEstimate) -> Num:
 
 
 def _failures(course: Course, parts: list[PlanPart], steps: Num, devices: Num, size: Num) -> list[PlanPart]:
-    """What failures cost: half of the work since the last checkpoint, a restart, and reading the checkpoint."""
+    """The cost of failures: half of the work since the last checkpoint, a restart, and reading the checkpoint."""
     if course.failure_device_hours is None:
         return []
     run_s: Num = sum((part.total_s for part in parts), start=0.0)

@@ -1,8 +1,8 @@
-"""Pipeline schedules: in which order each stage runs the forward and backward passes of its micro-batches.
+"""Pipeline schedules: the order in which each stage runs the forward and backward passes of its micro-batches.
 
-A schedule is a launch order per stage and nothing else; how long anything takes is no part of it. Where a backward pass
-is split, B is its gradient of the inputs, which the stage before waits for, and W that of the weights, which no stage
-waits for (zero bubble, arXiv 2401.10241); elsewhere both are one slot.
+A schedule is only a launch order per stage, without times. If a backward pass is split, B is its gradient of the
+inputs, which the stage before waits for, and W that of the weights, which no stage waits for (zero bubble, arXiv
+2401.10241); elsewhere both are one slot.
 
 gpipe: all forward, then all backward (arXiv 1811.06965). 1f1b: a backward as soon as there is one (PipeDream-flush,
 arXiv 2006.09503). interleaved: the same over several parts of the model on each stage (arXiv 2104.04473, section 2.2).
@@ -23,14 +23,15 @@ from graphsim.training.bidirectional import bidirectional_order
 from graphsim.training.slots import BOTH, FORWARD, INPUT, WEIGHT, Slot
 
 MOST_SLOTS = 10**5
-"""Of a schedule: several times those of the largest published runs, and some seconds of work."""
+"""Most slots of a schedule: several times those of the largest published runs, and some seconds of work."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Schedule:
     """The launch order of each stage.
 
-    chunks: parts of the model on each stage; splits: whether the weights' gradients (W) are separate from the inputs'
+    chunks: parts of the model on each stage
+    splits: whether the weights' gradients (W) are separate from the inputs'
         (B)
     synchronous: whether all stages wait for each other at the optimizer; otherwise each starts the next step as soon as
         it has finished this one (arXiv 2401.10241, section 4)
@@ -71,7 +72,7 @@ def schedule_of(name: str, stages: int, micro_batches: int, virtual: int = 1) ->
     """The schedule of that name (`SCHEDULES`) for this many stages and micro-batches.
 
     virtual: parts of the model on each stage, of an interleaved one
-    Raises ConfigError for what there is not.
+    Raises ConfigError for an unknown name or invalid numbers.
     """
     _check(name, stages, micro_batches, virtual)
     if stages == 1 and virtual == 1:
@@ -125,7 +126,8 @@ def _all_forward_first(m: int) -> Iterator[Slot]:
 
 
 def _groups(m: int, p: int) -> list[range]:
-    """Micro-batches that pass all chunks together: at least as many as stages, or the next chunk would find nothing.
+    """Micro-batches that pass all chunks together: at least as many as stages, or the next chunk would have no input
+    yet.
 
     Megatron asks the same of its last group (core/pipeline_parallel/schedules.py, microbatch_group_size_per_vp_stage).
     """
@@ -134,7 +136,7 @@ def _groups(m: int, p: int) -> list[range]:
 
 
 def _one_forward_one_backward(p: int, stage: int, m: int, virtual: int) -> Iterator[Slot]:
-    """Enough forwards that the first backward finds its gradient, then one of each in turns."""
+    """Enough forwards for the first backward to have its gradient, then forward and backward alternately."""
     groups = _groups(m, p)
     forward = [Slot(FORWARD, i, c) for group in groups for c in range(virtual) for i in group]
     backward = [Slot(BOTH, i, c) for group in groups for c in reversed(range(virtual)) for i in group]
@@ -147,7 +149,7 @@ def _one_forward_one_backward(p: int, stage: int, m: int, virtual: int) -> Itera
 
 
 def _zero_bubble(p: int, stage: int, m: int, *, twice: bool) -> Iterator[Slot]:
-    """Weight gradients wait until the memory of as many micro-batches as the first stage holds is needed."""
+    """Weight gradients are postponed until as many micro-batches are alive as on the first stage."""
     limit, ahead = (2 * p - 1, 2 * (p - stage) - 1) if twice else (p, p - stage)
     forward = backward = weight = 0
     turn = WEIGHT
@@ -170,9 +172,9 @@ def _zero_bubble(p: int, stage: int, m: int, *, twice: bool) -> Iterator[Slot]:
 
 
 def _there_and_back(p: int, stage: int, m: int) -> Iterator[Slot]:
-    """Two chunks, of which the second goes back through the stages; the last stage hands over to itself.
+    """Two chunks, the second of which traverses the stages in reverse; the last stage passes values to itself.
 
-    Orders are those of at least 2p - 1 micro-batches, from which the ones that there are not are left out.
+    Orders are those of at least 2p - 1 micro-batches, without those that do not exist.
     """
     total, done = max(2 * p - 1, m), [[0, 0, 0], [0, 0, 0]]
 

@@ -1,4 +1,4 @@
-"""A training graph in the order of its step: what stands before the layers, each stretch of layers, and the head."""
+"""A training graph in the order of its step: the part before the layers, each run of layers, and the head."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ import networkx as nx
 from graphsim.ops import Direction, Input, Op, Repeat
 
 BACKWARD = ".backward"
-"""How the backward pass names the repeat of another one's turns in reverse."""
+"""Suffix of the backward repeat of a repeat."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Section:
-    """Turns of one body, or what stands between such.
+    """Turns of one body, or the nodes between repeats.
 
-    name: of the repeat; `stem`, `between_1`, `head` of what is none, with `.backward` in the backward pass
-    graph: one turn; times: turns
+    name: of the repeat; `stem`, `between_1`, `head` otherwise, with `.backward` in the backward pass
+    graph: one turn
+    times: turns
     """
 
     name: str
@@ -40,7 +41,7 @@ class Section:
 
 
 def sections_of(graph: nx.DiGraph) -> list[Section]:
-    """Sections in launch order; what ends the step (`Direction.UPDATE`) is none."""
+    """Sections in launch order; the end of the step (`Direction.UPDATE`) does not count."""
     names: dict[bool, list[str]] = {False: [], True: []}
     for name, op in graph.nodes(data="op"):
         if (direction := direction_of(op)) is not Direction.UPDATE:
@@ -57,7 +58,7 @@ def direction_of(op: Op) -> Direction:
 
 
 def _forward(graph: nx.DiGraph, names: list[str]) -> Iterator[Section]:
-    """Repeats, and what stands between them."""
+    """Repeats, and the nodes between them."""
     groups = [(repeated, list(run)) for repeated, run in groupby(names, lambda n: isinstance(_op(graph, n), Repeat))]
     for place, (repeated, run) in enumerate(groups):
         if repeated:
@@ -69,7 +70,8 @@ def _forward(graph: nx.DiGraph, names: list[str]) -> Iterator[Section]:
 
 
 def _backward(graph: nx.DiGraph, names: list[str], whose: dict[str, str]) -> Iterator[Section]:
-    """The same of the backward pass; what is no repeat belongs to the section whose operations' gradients it computes.
+    """The same of the backward pass; nodes outside repeats belong to the section whose operations' gradients they
+    compute.
 
     whose: the section of each operation of the forward pass
     """
@@ -107,7 +109,7 @@ def _turns(graph: nx.DiGraph, name: str, *, backward: bool) -> Section:
 
 
 def part_of(graph: nx.DiGraph, names: list[str]) -> nx.DiGraph:
-    """Some nodes of a graph as one of their own; what they take from others enters as inputs."""
+    """Some nodes of a graph as a separate graph; values from other nodes become inputs."""
     out, own = nx.DiGraph(), set(names)
     for name in names:
         for source in graph.predecessors(name):

@@ -1,4 +1,4 @@
-"""What is trained how: a deployment, a method, a recipe, and the size of a step."""
+"""A training setup: a deployment, a method, a recipe, and the size of a step."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """What a method trains.
+    """A training method.
 
     name: `full`, `pretrain`, `lora`, `qlora`, `relora`, …
-    base: whether the model's own weights are trained; adapters: whether adapters are
+    base: whether the model's own weights are trained
+    adapters: whether adapters are
     embeddings: whether the embedding is trained, where the base is (LoRA's modules_to_save belong to the adapter)
     base_format: format of the frozen linears: "" as published, or a name of `graphsim.ops.formats`: `nf4` (double
         quantised: `nf4_dq`), `int4` of GPTQ, …
     upcasts: whether unquantised weights are kept in fp32 (`prepare_model_for_kbit_training`)
     others: whether weights without an adapter are trained too: embeddings, head, norms, biases
     merges: whether adapters are periodically merged into the base and initialised again (ReLoRA)
-    variant: the `LoraConfig.variant` that the name implies; optimizer: the optimizer that it implies; "" for none
+    variant: the `LoraConfig.variant` that the name implies
+    optimizer: the optimizer that it implies; "" for none
     course: defaults of `fine_tune_plan` for the method, by the names of its arguments
     source: the source of these facts
     """
@@ -48,11 +50,14 @@ class Method:
 class TrainingSetup:
     """The description of one optimizer step.
 
-    batch: sequences per micro-batch on one data-parallel rank; seq_len: tokens per sequence
+    batch: sequences per micro-batch on one data-parallel rank
+    seq_len: tokens per sequence
     squares: mean over micro-batches of the sum of squared lengths of the packed documents; None: batch * seq_len^2
     accumulate: micro-batches per step (with a pipeline: all that pass through it)
-    recompute: `none`, `full`, `selective`; recompute_every: recompute only every n-th layer (1 = all of them)
-    sharding: how data-parallel ranks share weights, gradients and states; offload: what is kept in host memory
+    recompute: `none`, `full`, `selective`
+    recompute_every: recompute only every n-th layer (1 = all of them)
+    sharding: how data-parallel ranks share weights, gradients and states
+    offload: what is kept in host memory
         (`optimizer`, `parameters`, `activations`)
     """
 

@@ -1,4 +1,4 @@
-"""How data-parallel devices share a model: which bytes each keeps, which are whole for a while, and over which groups.
+"""How data-parallel devices shard a model: the bytes that each keeps, those gathered temporarily, and the groups.
 
 Facts about the frameworks' code and defaults, each with its source.
 """
@@ -19,7 +19,7 @@ MEBI = 2.0**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What a kind of data parallelism shards and when it communicates.
+    """The shards of a kind of data parallelism, and its communication.
 
     weights, gradients, states: whether each device keeps only its share of them
     regathers: whether a unit's weights are gathered again for the backward pass
@@ -27,7 +27,8 @@ class Rule:
     defers: whether a framework may postpone that to the last one, with whole gradients until then
     bucket_bytes: size of gradient buckets that several units share; 0 = each unit is reduced by itself
     copies: whether buckets take memory in addition to the gradients
-    gathers_updates: whether updated weights are gathered after the optimizer; hides_updates: during the next forward
+    gathers_updates: whether updated weights are gathered after the optimizer
+    hides_updates: during the next forward
         pass
     rooted: whether the parts outside the layers are one unit, gathered first and kept to the end
     leaves: whether the trained weights of an otherwise frozen unit are separate units, one per tensor
@@ -99,7 +100,10 @@ def rule_of(sharding: str) -> Rule:
 
 
 def sums_each(rule: Rule, defers_reduction: bool) -> bool:
-    """Whether gradients are summed over devices in each micro-batch. defers_reduction: of the recipe."""
+    """Whether gradients are summed over devices in each micro-batch.
+
+    defers_reduction: of the recipe
+    """
     return rule.every and not (rule.defers and defers_reduction)
 
 
@@ -141,7 +145,8 @@ class Resident:
     """Bytes on a device, data parallelism taken into account.
 
     weights_bytes, gradients_bytes, states_bytes: bytes of the device's shares
-    gathered_bytes: most bytes of units that are whole at the same time; bucket_bytes: bytes of gradient buckets
+    gathered_bytes: most bytes of units that are gathered at the same time
+    bucket_bytes: bytes of gradient buckets
     gradient_share, expert_gradient_share: share of the backward pass's gradients that stays on the device
     update_share: share of the trained weights that this device updates
     """
@@ -157,7 +162,10 @@ class Resident:
 
 
 def resident(held: HeldBytes, sharding: str, parallelism: Parallelism, units_in_flight: float = 2.0) -> Resident:
-    """What a device keeps of a stage. units_in_flight: units whose weights are whole at once, where they are shared."""
+    """A device's part of a stage.
+
+    units_in_flight: units whose weights are gathered at once, if they are sharded
+    """
     rule = rule_of(sharding)
     ways, expert_ways = (groups_of(parallelism, experts=experts).ways for experts in (False, True))
     shares = [(held.shared, ways), (held.experts, expert_ways)]
@@ -178,24 +186,24 @@ def resident(held: HeldBytes, sharding: str, parallelism: Parallelism, units_in_
 
 
 def _gathered(held: HeldBytes, rule: Rule, units_in_flight: float) -> Num:
-    """Weights that are whole at the same time: all of them where they are not gathered again for the backward pass."""
+    """Weights that are gathered at the same time: all of them if they are not gathered again for the backward pass."""
     if rule.regathers:
         return whole_units(held, units_in_flight)
     return sum((unit_bytes(unit) * unit.times for unit in held.units), start=0.0)
 
 
 def _several(ways: Num) -> Num:
-    """1 where there is somebody to share with, else 0."""
+    """1 with several devices, else 0."""
     return np.minimum(ways - 1.0, 1.0)
 
 
 def unit_bytes(unit: HeldUnit) -> Num:
-    """Bytes of a unit's weights as they are gathered."""
+    """Bytes of a unit's gathered weights."""
     return sum((part.frozen_bytes + part.gathered_bytes for part in (unit.shared, unit.experts)), start=0.0)
 
 
 def whole_units(held: HeldBytes, units_in_flight: float) -> Num:
-    """The largest units that are whole at once: so many of the layers, and what stands apart from them."""
+    """Bytes of the largest units gathered at the same time: up to `units_in_flight` layers, and all other parts."""
     layers = [unit_bytes(unit) * min(unit.times, units_in_flight) for unit in held.units if unit.times > 1]
     apart = sum((unit_bytes(unit) for unit in held.units if unit.times == 1), start=0.0)
     largest: Num = 0.0
@@ -205,7 +213,9 @@ def whole_units(held: HeldBytes, units_in_flight: float) -> Num:
 
 
 def _bucket(held: HeldBytes, rule: Rule) -> Num:
-    """Gradients that are collected before they travel; where a framework scatters them, a whole unit's."""
+    """Gradients that are collected in a bucket before they are reduced; a whole unit's if a framework reduce-scatters
+    them.
+    """
     total: Held = held.shared + held.experts
     if rule.copies:
         return total.reduced_bytes

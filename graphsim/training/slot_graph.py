@@ -1,4 +1,6 @@
-"""A pipeline schedule as a graph: a node for each slot and each send, with times, to be shown like any other."""
+"""A pipeline schedule as a graph: a node for each slot and each send, with times, to be displayed like any other
+graph.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +27,9 @@ def name_of(entry: Entry) -> str:
 def slot_graph(pipelined: Pipelined, *, sent_elems: float = 0.0) -> nx.DiGraph:
     """Slots and sends in launch order, with `latency_s`; `graphsim.graph.schedule` gives the times that they have.
 
-    Each stage's slots are on its stream of compute, its sends on one of their own for each direction where they run
-    beside it.
-    sent_elems: of what is handed on
+    Each stage's slots are on its stream of compute, its sends on one of their own for each direction where they overlap
+    it.
+    sent_elems: of what is passed on
     """
     run, out = pipelined.run, nx.DiGraph()
     count, durations = len(run.entries), pipelined.finish_s - pipelined.start_s

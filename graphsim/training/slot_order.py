@@ -1,4 +1,4 @@
-"""What each slot of a pipeline schedule waits for: computed once for each schedule, whatever anything takes."""
+"""What each slot of a pipeline schedule waits for: computed once per schedule, independent of times."""
 
 from __future__ import annotations
 
@@ -14,19 +14,24 @@ from graphsim.training.schedules import Schedule
 from graphsim.training.slots import BOTH, FORWARD, INPUT, WEIGHT, Slot
 
 KINDS = (FORWARD, INPUT, WEIGHT, BOTH, "send", "beside", "")
-"""What takes time: slots by kind, a send, a forward with a backward beside it; "" takes none."""
+"""Kinds of entries with a time: slots by kind, a send, a forward together with a backward; "" takes none."""
 
 _CODE = {kind: i for i, kind in enumerate(KINDS)}
 _NONE, _SEND = _CODE[""], _CODE["send"]
 _MADE = np.array([{FORWARD: 0, INPUT: 1, BOTH: 1, WEIGHT: 2}.get(kind, 0) for kind in KINDS])
-"""What a slot makes, by its kind: a value, the inputs' gradient, the weights'. A `BW` slot's weights' is its own."""
+"""The result of a slot, by kind: a value, the inputs' gradient, the weights' gradient. A `BW` slot keeps its weights'
+gradient.
+"""
 
 Indices = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A slot on its stage, or the send of what it made. to: the stage that it is sent to; -1 for the slot itself."""
+    """A slot on its stage, or the send of its result.
+
+    to: the receiving stage; -1 for the slot itself
+    """
 
     stage: int
     slot: Slot
@@ -37,12 +42,12 @@ class Entry:
 class Run:
     """Slots and sends, stage by stage.
 
-    overlapped: whether sends run beside the stage's slots
+    overlapped: whether sends overlap the stage's slots
     waits: for each, the entries that come before: on its stage or its link, and what it needs for itself and for what
-        runs beside it; the number of entries stands for none
+        runs concurrently; the number of entries stands for none
     waves: entries that wait for those of earlier waves only
     stages, targets: of each, its stage, and the one that it is sent to, -1 for a slot
-    kinds, parts: of each and of what runs beside it, which of KINDS it is and in which part of the model
+    kinds, parts: of each and of what runs concurrently, which of KINDS it is and in which part of the model
     """
 
     schedule: Schedule
@@ -58,12 +63,12 @@ class Run:
 
     @property
     def sends(self) -> NDArray[np.bool_]:
-        """Which entries are sends."""
+        """Mask of the entries that are sends."""
         return self.targets >= 0
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
-        """What the numbers stand for, one by one."""
+        """The entries, by number."""
         slots = [slot for order in self.schedule.orders for slot in order]
         found = []
         for stage, to, number, second in zip(self.stages, self.targets, self.of_slot, self.beside, strict=True):
@@ -77,16 +82,16 @@ class Run:
 
 @lru_cache(maxsize=32)
 def run_of(schedule: Schedule, overlapped: bool = True) -> Run:
-    """What each slot and each send waits for.
+    """The dependencies of each slot and each send.
 
-    overlapped: whether sends of one direction queue on a link of their own while the stage goes on, or on the stage
-    Raises GraphError where slots wait for each other in a circle.
+    overlapped: whether sends of one direction queue on a link of their own while the stage continues, or on the stage
+        Raises GraphError if slots wait for each other in a cycle.
     """
     slots = _Slots.of(schedule)
     routes = _Routes(schedule)
     targets = routes.targets(slots)
     after = np.cumsum(1 + (targets >= 0).sum(axis=1))
-    own = np.concatenate([[0], after[:-1]])  # where each slot stands among the entries; its sends follow
+    own = np.concatenate([[0], after[:-1]])  # index of each slot among the entries; its sends follow
     sent, second = np.nonzero(targets >= 0)
     place = own[sent] + 1 + (second & (targets[sent, 0] >= 0))
     count = int(after[-1]) if len(after) else 0
@@ -109,7 +114,7 @@ def run_of(schedule: Schedule, overlapped: bool = True) -> Run:
 
 
 def _ahead(stages: Indices, to: Indices, own: Indices, place: Indices, kinds: Indices, overlapped: bool) -> Indices:
-    """The entry before each on the same line: a stage, or its link to another one in one direction."""
+    """The previous entry of each on the same resource: a stage, or its link to another one in one direction."""
     count = len(stages)
     lines = stages.astype(np.intp) * (stages.max(initial=0) + 2) * len(KINDS)
     if overlapped:
@@ -123,7 +128,7 @@ def _ahead(stages: Indices, to: Indices, own: Indices, place: Indices, kinds: In
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Slots:
-    """All slots of a schedule, stage by stage. kinds, micro_batches, chunks: of each, and of what runs beside it."""
+    """All slots of a schedule, stage by stage. kinds, micro_batches, chunks: of each, and of what runs concurrently."""
 
     stages: Indices
     kinds: Indices
@@ -132,7 +137,7 @@ class _Slots:
 
     @classmethod
     def of(cls, schedule: Schedule) -> _Slots:
-        """Numbers in place of objects."""
+        """As arrays of numbers instead of objects."""
         rows = [
             (stage, _CODE[one.kind], one.micro_batch, one.chunk, *_beside(one.beside))
             for stage, order in enumerate(schedule.orders)
@@ -147,7 +152,7 @@ def _beside(slot: Slot | None) -> tuple[int, int, int]:
 
 
 class _Routes:
-    """The way of every micro-batch, by its direction."""
+    """The route of every micro-batch, by direction."""
 
     def __init__(self, schedule: Schedule) -> None:
         m, shape = schedule.micro_batches, (2, schedule.stages, schedule.chunks)
@@ -160,12 +165,12 @@ class _Routes:
                 self.before[(way, *following)] = one
 
     def _at(self, table: Indices, slots: _Slots) -> Indices:
-        """Stage and chunk of a neighbour of each slot on its way; -1 for none."""
+        """Stage and chunk of each slot's neighbour on its route; -1 for none."""
         way = (slots.micro_batches >= self.half).astype(np.intp)
         return table[way, slots.stages[:, None], slots.chunks]
 
     def targets(self, slots: _Slots) -> Indices:
-        """The other stage that takes what a slot makes; -1 where none does."""
+        """The other stage that takes a slot's result; -1 for none."""
         onward = np.where(
             slots.kinds == _CODE[FORWARD], self._at(self.behind, slots)[..., 0], self._at(self.before, slots)[..., 0]
         )
@@ -173,15 +178,17 @@ class _Routes:
         return np.where(sends & (onward != slots.stages[:, None]), onward, -1)
 
     def parts(self, slots: _Slots) -> Indices:
-        """Which part of the model each works in; 0 where nothing runs beside it."""
+        """Which part of the model each works in; 0 where nothing runs concurrently."""
         stages, chunks = self.schedule.stages, self.schedule.chunks
         table = np.array([[self.schedule.part(s, c) for c in range(chunks)] for s in range(stages)], dtype=np.intp)
         return np.where(slots.kinds == _NONE, 0, table[slots.stages[:, None], slots.chunks])
 
     def needs(self, slots: _Slots, own: Indices, place: Indices, sent: Indices, second: Indices, count: int) -> Indices:
-        """The entry with which what each slot needs is there; `count` where it needs nothing.
+        """The entry after which each slot's input is available; `count` if it needs none.
 
-        own, place: where slots and sends stand; sent, second: of a send, its slot, and whether what runs beside it
+        own, place: indices of slots and sends
+        sent, second: of a send, its slot, and whether it belongs to the
+            backward that runs with it
         """
         made = self._number(_MADE[slots.kinds], slots.micro_batches, slots.stages[:, None], slots.chunks)
         there = np.full(made.max(initial=0) + 1, count, dtype=np.intp)
@@ -203,7 +210,7 @@ class _Routes:
         return np.where(real & (at[..., 0] >= 0), found, count)
 
     def _number(self, what: Indices, micro_batches: Indices, stages: Indices, chunks: Indices) -> Indices:
-        """Of what is made, where, of which micro-batch."""
+        """A key for a result by kind, location and micro-batch."""
         m, p, c = self.schedule.micro_batches, self.schedule.stages, self.schedule.chunks
         found: Indices = ((what * m + micro_batches) * p + stages) * c + chunks
         return found
@@ -227,4 +234,4 @@ def _waves(waits: Indices) -> Iterator[Indices]:
         np.subtract.at(left, reached, 1)
         wave = np.unique(reached[left[reached] == 0])
     if seen < count:
-        raise GraphError("the slots of the pipeline schedule wait for each other in a circle")
+        raise GraphError("the slots of the pipeline schedule wait for each other in a cycle")

@@ -22,5 +22,5 @@ class Slot:
 
     @property
     def all(self) -> tuple[Slot, ...]:
-        """It, and what runs beside it."""
+        """The slot, and the one that runs concurrently with it."""
         return (self,) if self.beside is None else (self, self.beside)

@@ -1,4 +1,4 @@
-"""The graphs of a training step: forward, loss and backward of one micro-batch on each stage, and the update behind.
+"""The graphs of a training step: forward, loss and backward of one micro-batch on each stage, followed by the update.
 
 Order of the passes: build, pack where the recipe packs, deal experts, inject the adapter, mark what is trained,
 backward, shard, the trainer's kernels, launches.
@@ -42,8 +42,9 @@ from graphsim.units import Num
 class Stage:
     """One pipeline stage of a step.
 
-    logical: forward, loss and backward of a micro-batch before they are cut; sharded: a device's share of them, weights
-        in the formats they are stored in, kept values as nodes
+    logical: forward, loss and backward of a micro-batch before sharding
+    sharded: a device's share of them, weights
+        in the formats they are stored in, saved values as nodes
     """
 
     setup: TrainingSetup
@@ -57,17 +58,20 @@ class Stage:
 
     @cached_property
     def micro_batch(self) -> nx.DiGraph:
-        """What a device launches for one micro-batch, priced."""
+        """The priced graph of one micro-batch on a device."""
         return self._priced(self.sharded)
 
     def update(self, share: Num) -> nx.DiGraph:
-        """The clipping and the optimizer's step, priced. share: part of the trained weights that the device updates."""
+        """The clipping and the optimizer's step, priced.
+
+        share: part of the trained weights that the device updates
+        """
         graph = nx.DiGraph()
         append_update(graph, self.sharded, self.setup, share, [])
         return self._priced(graph)
 
     def whole(self, share: Num) -> nx.DiGraph:
-        """A micro-batch and the update behind it, as one graph."""
+        """A micro-batch and the update after it, as one graph."""
         graph = self.sharded.copy()
         append_update(graph, self.sharded, self.setup, share, _ends(graph))
         return self._priced(graph)
@@ -84,7 +88,7 @@ class Stage:
 
 
 def _ends(graph: nx.DiGraph) -> list[str]:
-    """What the update waits for: every gradient of weights, and the repeats that hold some."""
+    """The nodes that the update waits for: every gradient of weights, and the repeats that contain some."""
     return [
         name for name, op in graph.nodes(data="op")
         if (op.ends or isinstance(op, Repeat)) and not graph.succ[name]
@@ -92,7 +96,7 @@ def _ends(graph: nx.DiGraph) -> list[str]:
 
 
 def stages_of(setup: TrainingSetup) -> list[Stage]:
-    """Every pipeline stage of a step; those of equal layers between the ends are one object."""
+    """Every pipeline stage of a step; stages of equal layers between the ends are one object."""
     deployment, found = setup.deployment, dict[object, Stage]()
     ranges = layer_ranges(deployment.model.num_layers, deployment.parallelism.pp)
     for layers in ranges:
@@ -103,7 +107,7 @@ def stages_of(setup: TrainingSetup) -> list[Stage]:
 
 
 def _alike(setup: TrainingSetup, layers: range) -> object:
-    """What is equal for stages with equal graphs: their layers, unless something may go by a layer's number."""
+    """A key that is equal for stages with equal graphs: their layers, unless something depends on a layer's number."""
     deployment = setup.deployment
     numbered = deployment.adapter or deployment.passes or deployment.precision.modules or setup.recompute_every > 1
     inner = layers.start > 0 and layers.stop < deployment.model.num_layers
@@ -167,7 +171,7 @@ def phase_of(setup: TrainingSetup) -> Phase:
         tokens = sequences * length
         length, sequences = setup.squares / tokens, tokens * tokens / setup.squares
     own, encoder = own_tokens(length, setup.deployment.parallelism), setup.deployment.model.source_encoder
-    source = 0.0 if encoder is None else encoder.rows_of(own)  # as long as what is made of it
+    source = 0.0 if encoder is None else encoder.rows_of(own)  # as long as the objects made from it
     return prefill(sequences, own, all_logits=True, source_tokens=source)
 
 

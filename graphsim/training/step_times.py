@@ -32,7 +32,8 @@ PARTS = ("forward", "recompute", "backward", "optimizer", "exposed", "bubble")
 class StepTimes:
     """The times of a step.
 
-    parts_s: seconds of each of PARTS, which add up to the step; in_flight: micro-batches whose saved values each stage
+    parts_s: seconds of each of PARTS, which add up to the step
+    in_flight: micro-batches whose saved values each stage
         holds
     slots: when each slot of a pipeline runs; None without one, and where scenarios have different schedules
     """
@@ -83,13 +84,13 @@ def _alone(stage: StageNumbers, setup: TrainingSetup, price: Price) -> StepTimes
 
 
 def exchange_of(stage: StageNumbers, setup: TrainingSetup, micro_batches: Num, price: Price) -> DataParallelTimes:
-    """What data-parallel devices exchange in a step of this many micro-batches, beside the stage's compute."""
+    """The data-parallel communication in a step of this many micro-batches, overlapped with the stage's compute."""
     beside = Beside(overlap=setup.recipe.overlap, contention=SLOWDOWN)
     return times_of(data_parallel_steps(setup, stage.held), price, micro_batches, beside)
 
 
 def slowed(setup: TrainingSetup) -> Num:
-    """How many times longer compute takes where weights are gathered all along beside it, with several devices."""
+    """Slowdown of compute while weights are gathered continuously, with several devices."""
     if not rule_of(setup.sharding).weights:
         return 1.0
     several = np.minimum(groups_of(setup.deployment.parallelism).ways - 1.0, 1.0)

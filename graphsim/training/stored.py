@@ -1,4 +1,4 @@
-"""What a device stores of a model that is trained: weights, gradients and optimizer states, section by section."""
+"""Storage of a trained model on a device: weights, gradients and optimizer states, section by section."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FP32 = FORMATS["fp32"]
 class Weights:
     """The tensors of one operation: `count` of n x k each (k = 1: a vector).
 
-    table: whether it is an embedding or a head, which some optimizers treat apart
+    table: whether it is an embedding or a head, which some optimizers treat separately
     """
 
     n: Num
@@ -61,13 +61,16 @@ def weights_of(op: Op) -> Iterator[Weights]:
 
 
 def held_of(graph: nx.DiGraph, setup: TrainingSetup) -> HeldBytes:
-    """What one device of a pipeline stage holds before data parallelism. graph: sharded, weights in stored formats."""
+    """A device's part of a pipeline stage before data parallelism.
+
+    graph: sharded, weights in stored formats
+    """
     units = [unit_of(section, setup) for section in sections_of(graph) if not section.backward]
     return HeldBytes(units=tuple(units))
 
 
 def unit_of(section: Section, setup: TrainingSetup) -> HeldUnit:
-    """What one turn of a section holds."""
+    """The part of one turn of a section."""
     shared, experts = Held(), Held()
     for _, op, times in walk(section.graph):
         if may_be_nonzero(op.parameters):
@@ -79,7 +82,7 @@ def unit_of(section: Section, setup: TrainingSetup) -> HeldUnit:
 
 
 def held(op: Op, setup: TrainingSetup) -> Held:
-    """What one operation's weights take."""
+    """The storage of one operation's weights."""
     recipe, optimizer, trained = setup.recipe, setup.optimizer, op.trained
     stored, wide = stored_bytes(op, setup), is_wide(op, setup)
     kept = op.parameters * (FP32.bytes if wide else BF16.bytes)
@@ -110,7 +113,7 @@ def is_wide(op: Op, setup: TrainingSetup) -> bool:
 
 
 def gathered_width(op: Op, width: float) -> float:
-    """Bytes of each trained weight as it is gathered: a base's travel in 16 bits, adapters' as they are."""
+    """Bytes of each gathered trained weight: 16 bits for the base's, as stored for adapters'."""
     return width if op.adapter else min(width, BF16.bytes)
 
 
@@ -129,7 +132,10 @@ def stored_bytes(op: Op, setup: TrainingSetup) -> Num:
 
 
 def trained_parameters(graph: nx.DiGraph) -> Num:
-    """Weights that the step changes. graph: logical, of all stages, or sharded, of a device."""
+    """Weights that the step changes.
+
+    graph: logical, of all stages, or sharded, of a device
+    """
     total: Num = 0.0
     for _, op, times in walk(graph):
         total = total + times * op.trained * op.parameters

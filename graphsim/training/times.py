@@ -20,7 +20,7 @@ from graphsim.units import Num
 class MicroBatch:
     """Seconds of one micro-batch on one stage; its parts add up to `total_s`.
 
-    exposed_s: what exposed collectives within the stage, of tensor and sequence parallelism, add
+    exposed_s: time of exposed collectives within the stage, of tensor and sequence parallelism
     weight_s: the part of the backward pass for weight gradients, which some pipeline schedules postpone
     """
 
@@ -42,12 +42,12 @@ class MicroBatch:
 
     @property
     def until_loss_s(self) -> Num:
-        """The forward with its part of the exposed collectives."""
+        """The forward pass with its part of the exposed collectives."""
         return self.forward_s + self.exposed_s * self.forward_share
 
     @property
     def behind_loss_s(self) -> Num:
-        """The backward, what is recomputed included, with its part of the exposed collectives."""
+        """The backward pass including recomputation, with its part of the exposed collectives."""
         return self.total_s - self.until_loss_s
 
 
@@ -96,7 +96,7 @@ def earliest(values: Iterable[Num]) -> Num:
 
 
 def without_collectives(graph: nx.DiGraph) -> nx.DiGraph:
-    """The same graph, whose collectives take no time; itself where it has none."""
+    """The graph with collectives of zero time; the same graph if it has none."""
     if not any(isinstance(op, Collective) for _, op, _ in walk(graph)):
         return graph
     out = nx.DiGraph()
@@ -112,7 +112,7 @@ def without_collectives(graph: nx.DiGraph) -> nx.DiGraph:
 
 
 def busy_s(graph: nx.DiGraph, direction: Direction, *, weights: bool = False) -> Num:
-    """What the device's kernels of one direction take one after another.
+    """Total time of the device's kernels of one direction.
 
     weights: only those that compute gradients of weights
     """

@@ -1,4 +1,4 @@
-"""The verb of training: a model, a device, a method, a recipe -> time and memory of one optimizer step."""
+"""The function `train`: a model, a device, a method, a recipe -> time and memory of one optimizer step."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from graphsim.training.setup import Method, TrainingSetup
 from graphsim.units import Num, checked_number, short
 
 ZERO = ("ddp", "zero1", "zero2", "zero3")
-"""How devices share by `Parallelism.zero`."""
+"""The sharding for each `Parallelism.zero`."""
 
 
 def train(
@@ -109,7 +109,7 @@ def setup_of(
     offload: Sequence[str] | None = None,
     passes: Sequence[Pass] = (),
 ) -> TrainingSetup:
-    """What the arguments of `train` describe, read and checked. Raises ConfigError as `train` does."""
+    """The setup described by the arguments of `train`, checked. Raises ConfigError as `train` does."""
     asked = {
         "hardware": hardware, "parallelism": parallelism, "lora": lora, "precision": precision, "cost": cost,
         "passes": checked(passes) or None,
@@ -144,13 +144,13 @@ def setup_of(
 
 
 def _deployment(model: ModelRef | Deployment, given: dict[str, Any], method: Method, recipe: Recipe) -> Deployment:
-    """What is trained on what, with the adapter that the method trains and the format of its frozen weights."""
+    """The deployment to train, with the method's adapter and the format of its frozen weights."""
     if isinstance(model, Deployment):
         if given:
             names = ", ".join(given)
             raise ConfigError(
-                f"{names} given beside a Deployment, which says {'it' if len(given) == 1 else 'them'} already; use "
-                f"dataclasses.replace(deployment, {next(iter(given))}=…) for another one"
+                f"{names} given together with a Deployment, which says {'it' if len(given) == 1 else 'them'} already; "
+                f"use dataclasses.replace(deployment, {next(iter(given))}=…) for another one"
             )
         found = replace(model, engine=None)
     else:
@@ -165,19 +165,19 @@ def _deployment(model: ModelRef | Deployment, given: dict[str, Any], method: Met
 
 
 def _check_writable(precision: Precision, method: Method) -> None:
-    """Raise ConfigError where weights that are trained would be in a format that only stores them."""
+    """Raise ConfigError if trained weights would be in a storage-only format."""
     for own in stored_only(precision):
         raise ConfigError(
             f"method = '{method.name}' trains the model's weights, which precision '{precision.name}' keeps in "
-            f"{own.name}, where no step of an optimizer can change them; allowed: adapters on such a base, as "
+            f"{own.name}, which an optimizer step cannot change; allowed: adapters on such a base, as "
             "method 'qlora' trains, or precision 'bf16'"
         )
 
 
 def _adapter(deployment: Deployment, method: Method, recipe: Recipe) -> LoraConfig:
-    """The adapter as it is trained: its factors beside the base, in the recipe's format, of the method's variant.
+    """The adapter as it is trained: separate factors, in the recipe's format, of the method's variant.
 
-    Raises ConfigError where the adapter and the method name different variants.
+    Raises ConfigError if the adapter and the method name different variants.
     """
     lora = deployment.adapter or default_adapter(deployment.model)
     changed: dict[str, Any] = {"strategy": "dynamic", "active_adapters": 1, "adapter_share": 1.0, "shares": ()}
@@ -211,8 +211,9 @@ def _sharding(asked: str | None, parallelism: Parallelism, recipe: Recipe) -> st
 
 
 def _check_lengths(setup: TrainingSetup) -> None:
-    """Raise ConfigError where packed documents would be longer in all than the sequences that they fill, and where
-    context-parallel ranks would have no tokens."""
+    """Raise ConfigError if packed documents would be longer than the sequences that they fill, and if context-parallel
+    ranks would have no tokens.
+    """
     check_tokens(setup.seq_len, setup.deployment.parallelism)
     if setup.squares is None:
         return

@@ -20,13 +20,13 @@ from graphsim.training.rates import rates_of
 from graphsim.units import Num, short
 
 WHOLE = "step"
-"""The name of what whole steps are off by, among those of families."""
+"""The name of the error of whole steps, among those of families."""
 
 TIMES, RATES = ("step_s",), ("tokens_per_s", "tokens_per_s_per_gpu", "mfu", "hfu")
 
 
 class StepUncertainty:
-    """How far the numbers of a training estimate may be off."""
+    """The uncertainty of a training estimate's numbers."""
 
     def __init__(self, estimate: Any) -> None:
         self._estimate = estimate
@@ -85,7 +85,7 @@ class StepUncertainty:
         return dict(zip(names, latin_hypercube(len(names)), strict=True))
 
     def _whole(self, scores: dict[Any, Array]) -> Array:
-        """What all kernels of a step are longer by, at each draw."""
+        """The common factor on all kernels of a step, at each draw."""
         return np.asarray(np.exp(rates_of(self._estimate.setup.deployment.device).spread * scores[WHOLE]))
 
     @cached_property

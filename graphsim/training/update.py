@@ -1,4 +1,4 @@
-"""What ends a step: gradients are clipped, the optimizer updates what is trained."""
+"""The end of a step: gradient clipping and the optimizer's update."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ from graphsim.units import Num
 FP32 = FORMATS["fp32"]
 
 NORM_READS, SCALE_MOVES = 1.0, 2.0
-"""Passes over the gradients: their norm reads them, its factor is multiplied in whatever the norm is
-(`torch.nn.utils.clip_grad_norm_`, which avoids asking the device)."""
+"""Passes over the gradients: their norm reads them, its factor is always multiplied in
+(`torch.nn.utils.clip_grad_norm_`, which avoids a device synchronisation).
+"""
 
 
 def append_update(graph: nx.DiGraph, trained: nx.DiGraph, setup: TrainingSetup, share: Num, behind: list[str]) -> None:
     """Add the clipping and the optimizer's step to a device's graph.
 
-    trained: the sharded graph of what is trained, weights in the formats they are stored in
-    share: part of the trained weights that this device updates; behind: nodes that it waits for
+    trained: the sharded graph with the trained weights, weights in the formats they are stored in
+    share: part of the trained weights that this device updates
+    behind: nodes that it waits for
     """
     after = [Value(name) for name in behind]
     for name, op in update_steps(trained, setup, share):
@@ -36,7 +38,10 @@ def append_update(graph: nx.DiGraph, trained: nx.DiGraph, setup: TrainingSetup, 
 
 
 def update_steps(graph: nx.DiGraph, setup: TrainingSetup, share: Num) -> Iterator[tuple[str, Op]]:
-    """The steps in launch order. graph: sharded, of one stage, weights in the formats they are stored in."""
+    """The steps in launch order.
+
+    graph: sharded, of one stage, weights in the formats they are stored in
+    """
     groups = dict(trained_groups(graph, setup))
     if setup.recipe.clips:
         for wide, sums in groups.items():
@@ -53,7 +58,7 @@ def update_steps(graph: nx.DiGraph, setup: TrainingSetup, share: Num) -> Iterato
 
 
 def trained_groups(graph: nx.DiGraph, setup: TrainingSetup) -> Iterator[tuple[bool, list[tuple[Weights, Num]]]]:
-    """Trained tensors with how many there are of each, those in 16 bits and those in fp32 apart."""
+    """Trained tensors with their counts, separately for 16 bits and fp32."""
     found: dict[bool, list[tuple[Weights, Num]]] = {}
     for _, op, times in walk(graph):
         if op.direction is Direction.FORWARD and may_be_nonzero(op.trained) and may_be_nonzero(op.parameters):
@@ -63,7 +68,7 @@ def trained_groups(graph: nx.DiGraph, setup: TrainingSetup) -> Iterator[tuple[bo
 
 
 def _optimizer(setup: TrainingSetup, wide: bool, sums: list[tuple[Weights, Num]], share: Num) -> UpdateWeights:
-    """All passes of the optimizer over tensors of one format; a master copy is written to 16 bits behind it."""
+    """All passes of the optimizer over tensors of one format; a master copy is written to 16 bits after it."""
     optimizer, master = setup.optimizer, setup.recipe.master_weights and not wide
     fp32 = wide or master
     moved: Num = 0.0
@@ -98,7 +103,7 @@ def _pass(role: str, sums: list[tuple[Weights, Num]], share: Num, *, moved: Num,
 
 
 def _least(elems: Num) -> Num:
-    """What an average over elements is divided by: 1 where there are none."""
+    """The divisor of an average over elements: 1 if there are none."""
     return np.maximum(elems, 1.0)
 
 

@@ -1,4 +1,4 @@
-"""The same training step by another method: full, LoRA, QLoRA of one model side by side."""
+"""The same training step by another method: full, LoRA and QLoRA of one model compared."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _varied(estimate: TrainEstimate, name: str) -> Varied:
 
 
 def with_method(setup: TrainingSetup, name: str) -> TrainingSetup:
-    """The same step by another method: on the base as published where the method before had one in fewer bits."""
+    """The same step by another method: on the published base if the previous method had one in fewer bits."""
     deployment, before = setup.deployment, setup.method
     if before.base_format and deployment.precision.name == load_precision(before.base_format).name:
         own = deployment.model.precision or load_precision("bf16")

@@ -1,4 +1,4 @@
-"""A training step in words and sums, as pages, tables and notebooks show it."""
+"""A training step as text and figures, for pages, tables and notebooks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FIGURES = ("step_s", "tokens_per_s", "tokens_per_s_per_gpu", "mfu", "hfu", "trai
 
 
 class ShownStep(Protocol):
-    """What is shown of a step; `graphsim.training.estimate.TrainEstimate` is one."""
+    """The displayed parts of a step; `graphsim.training.estimate.TrainEstimate` is one."""
 
     @property
     def setup(self) -> TrainingSetup:
@@ -105,7 +105,7 @@ def method_text(estimate: ShownStep) -> str:
 
 
 def asked_of(estimate: ShownStep, scenario: int = 0) -> list[str]:
-    """What was asked for, in few words."""
+    """The request, in few words."""
     setup = estimate.setup
     degrees = setup.deployment.parallelism
     parts = [f"{number(setup.batch, scenario):g} x {number(setup.seq_len, scenario):,.0f} tokens"]
@@ -122,7 +122,7 @@ def asked_of(estimate: ShownStep, scenario: int = 0) -> list[str]:
 
 
 def headline(estimate: ShownStep, scenario: int = 0) -> list[tuple[str, str]]:
-    """Label and value of each figure that people ask for first."""
+    """Label and value of each headline figure."""
     devices = number(estimate.setup.deployment.parallelism.devices, scenario)
     tokens_per_s = number(estimate.tokens_per_s, scenario)
     rows = [

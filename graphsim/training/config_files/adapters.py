@@ -1,4 +1,4 @@
-"""What trainers' files say of the adapter and of the base that it goes on."""
+"""The adapter and its base model in trainers' files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ FOUR_BITS, EIGHT_BITS = "4", "8"
 
 
 def tell_lora(source: Source, keys: Mapping[str, str], *, names: Mapping[str, str] | None = None) -> None:
-    """Fields of PEFT's LoraConfig by a trainer's keys. keys: PEFT's name of each; names: the same of lists of names."""
+    """Fields of PEFT's LoraConfig by a trainer's keys.
+
+    keys: PEFT's name of each
+    names: the same of lists of names
+    """
     for key, field in keys.items():
         source.tell(f"lora.{field}", source.fields.raw(key), key)
     for key, field in (names or {}).items():
@@ -49,7 +53,7 @@ def tell_nested(source: Source, key: str, default: bool) -> None:
 
 
 def method_of(told: Told) -> tuple[str, str]:
-    """The method's name, and the base's format where that is not the method's own."""
+    """The method's name, and the base's format if it differs from the method's own."""
     name = told.get("method", "")
     adapted = bool(told.under("lora.")) or told.get("adapter_config") is not None
     if not name:
@@ -75,7 +79,7 @@ def method_of(told: Told) -> tuple[str, str]:
 
 
 def adapter_data(told: Told) -> dict[str, Any] | None:
-    """The adapter as PEFT's `adapter_config.json` has it; None where no file says anything of one."""
+    """The adapter in the form of PEFT's `adapter_config.json`; None if no file describes one."""
     given: Mapping[str, Any] | None = told.get("adapter_config")
     fields = told.under("lora.")
     if given is None and not fields and told.get("method") in (None, "full", "pretrain"):

@@ -22,7 +22,7 @@ LIGER = {
     "liger_swiglu": "activation", "unsloth_rms_norm": "norm", "unsloth_rope": "rope", "unsloth_lora_mlp": "lora",
     "unsloth_lora_qkv": "lora", "unsloth_lora_o": "lora", "flash_attn_rms_norm": "norm",
 }  # fmt: skip
-"""Flags of single kernels, by what they make one kernel of."""
+"""Flags of single kernels, by the operations that they fuse."""
 ATTENTION = {
     "flash_attention": "fa2", "sdp_attention": "sdpa", "xformers_attention": "sdpa", "flex_attention": "flex_attention",
     "eager_attention": "eager",
@@ -30,7 +30,7 @@ ATTENTION = {
 
 
 def read_axolotl(source: Source) -> None:
-    """Everything that an Axolotl file says."""
+    """Read an Axolotl file."""
     told = source.told
     source.has("axolotl", "trainer")
     source.tell("model", source.text("base_model"), "base_model")
@@ -173,7 +173,7 @@ def _degrees(source: Source) -> None:
 
 
 def _refuse(source: Source) -> None:
-    """What trains something that is not simulated."""
+    """Refuse settings that train something that is not simulated."""
     for key, what in (
         ("rl", "reinforcement learning and preferences have further models and passes"),
         ("reward_model", "a reward model has a head of its own"),

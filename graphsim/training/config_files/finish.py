@@ -1,4 +1,4 @@
-"""From what the files say to arguments of `train` and of `fine_tune_plan`."""
+"""From the settings in the files to arguments of `train` and of `fine_tune_plan`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from graphsim.training.methods import load_method
 from graphsim.training.recipe import Recipe, load_recipe
 
 DEVICES_OF_A_NODE = 8
-"""Over which hybrid sharding shares, where no file says how many: a node's."""
+"""Devices that hybrid sharding shards over if no file states it: those of a node."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrainingFile:
-    """What trainers' files say.
+    """The contents of trainers' files.
 
-    files, formats: the files that were read, and their formats; train: arguments of `train`; plan: further arguments of
+    files, formats: the files that were read, and their formats
+    train: arguments of `train`
+    plan: further arguments of
         `fine_tune_plan`; notes: what is left out or assumed; unknown: unknown keys
     """
 
@@ -39,7 +41,7 @@ class TrainingFile:
 def finished(
     told: Told, formats: tuple[str, ...], folder: Path, devices: int | None, model: Any = None
 ) -> TrainingFile:
-    """The arguments. devices: in all, where the caller knows; model: in place of what the files name.
+    """The arguments. devices: total number, if known; model: used instead of the one in the files.
 
     Raises ConfigError with every problem of the files.
     """
@@ -80,7 +82,7 @@ def finished(
 
 
 def _recipe(told: Told, method: str) -> str | dict[str, Any]:
-    """The recipe's name, or a mapping that inherits it where the files change anything."""
+    """The recipe's name, or a mapping that inherits from it if the files change anything."""
     adapted = method not in ("full", "pretrain", "galore")
     amp = told.get("recipe.autocast")
     name = told.get("recipe") or ("transformers" if not adapted else "peft-autocast" if amp else "peft")
@@ -103,7 +105,7 @@ def _differs(base: Recipe, key: str, value: Any) -> bool:
 
 
 def _chains_of(name: str) -> dict[str, Any]:
-    """What a recipe writes out behind and before an adapter, as a recipe's file has it."""
+    """What a recipe writes after and before an adapter, as a recipe's file has it."""
     return {
         chain.kind: {key: getattr(chain, key) for key in chain.__dataclass_fields__ if key != "kind"}
         for chain in load_recipe(name).chains
@@ -128,7 +130,7 @@ def _lora(told: Told, method: str) -> LoraConfig | None:
 
 
 def _model(told: Told, folder: Path) -> str:
-    """The model's name, or its path where it lies beside the file. That there is none is a problem."""
+    """The model's name, or its path where it lies next to the file. A missing model is a problem."""
     name = str(told.get("model"))
     beside = folder / name
     try:

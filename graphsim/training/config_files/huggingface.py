@@ -59,9 +59,9 @@ def read_trl(source: Source) -> None:
 
 
 def read_unsloth(source: Source) -> None:
-    """Unsloth's arguments of from_pretrained and get_peft_model, the Trainer's beside them or below.
+    """Unsloth's arguments of from_pretrained and get_peft_model, the Trainer's at the same level or below.
 
-    unslothai/unsloth, unsloth/models/loader.py and llama.py: 4 bits and 2048 tokens where nothing is said.
+    unslothai/unsloth, unsloth/models/loader.py and llama.py: 4 bits and 2048 tokens by default.
     """
     told = source.told
     source.has("unsloth", "trainer", "trl")
@@ -106,7 +106,7 @@ def _length(source: Source) -> None:
     else:
         source.told.note(PADDED)
     if source.flag("padding_free"):
-        source.note("padding_free", "sequences count at their greatest length all the same")
+        source.note("padding_free", "sequences are still counted at their maximum length")
 
 
 def _dtype(source: Source) -> None:
@@ -190,7 +190,7 @@ def _deepspeed(source: Source, used: bool) -> None:
 
 
 def read_adapter_config(source: Source) -> None:
-    """PEFT's adapter_config.json, or a LoraConfig's data; PEFT's reader notes what it does not know."""
+    """PEFT's adapter_config.json, or a LoraConfig's data; PEFT's reader notes unknown fields."""
     told = source.told
     if "adapter_config" in told.values:
         told.problems.append(f"{source.name}: a second adapter; expected one")

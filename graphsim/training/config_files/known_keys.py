@@ -1,4 +1,4 @@
-"""Keys of the trainers' files that no reader asks for: known to change nothing, known but not simulated, or unknown."""
+"""Keys of the trainers' files that no reader uses: known to have no effect, known but not simulated, or unknown."""
 
 from __future__ import annotations
 
@@ -29,7 +29,11 @@ SHAPING = frozenset((
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownKeys:
-    """The known keys of one format. neutral: keys by the reason why they have no effect; noted: left-out keys"""
+    """The known keys of one format.
+
+    neutral: keys by the reason why they have no effect
+    noted: left-out keys
+    """
 
     neutral: dict[str, str] = field(default_factory=dict)
     noted: dict[str, str] = field(default_factory=dict)
@@ -44,9 +48,12 @@ def known_keys(*formats: str) -> KnownKeys:
 
 
 def left_over(source: Source, formats: Collection[str], ignore: Collection[str]) -> None:
-    """Note or refuse the keys of a mapping that no reader asked for. ignore: keys to pass over; `all` of them."""
+    """Note or refuse the keys of a mapping that no reader used.
+
+    ignore: keys to skip; `all` for every key
+    """
     known, fields = known_keys(*formats), source.fields
-    for key in fields.keys():  # noqa: SIM118 - Fields is no mapping
+    for key in fields.keys():  # noqa: SIM118 - Fields is not a mapping
         if fields.asked(key) or key in known.neutral or (key not in known.noted and key not in fields):
             continue
         value = fields.data.get(key)
@@ -54,14 +61,14 @@ def left_over(source: Source, formats: Collection[str], ignore: Collection[str])
             if says_something(value):
                 source.note(key, f"not simulated: {known.noted[key]}")
         elif key in ignore or "all" in ignore:
-            source.note(key, "passed over, as asked")
+            source.note(key, "ignored, as requested")
             source.told.unknown.append(fields.name(key))
         else:
             _unknown(source, key, value, {*known.neutral, *known.noted})
 
 
 def _unknown(source: Source, key: str, value: Any, known: Collection[str]) -> None:
-    """An unknown key: refused where its name suggests that it affects memory or time, else noted."""
+    """An unknown key: refused if its name suggests that it affects memory or time, else noted."""
     near = difflib.get_close_matches(key, sorted({*known, *source.fields.asked_for}), n=1, cutoff=0.75)
     text = f"did you mean '{near[0]}'?" if near else ""
     source.told.unknown.append(source.fields.name(key))
@@ -72,7 +79,7 @@ def _unknown(source: Source, key: str, value: Any, known: Collection[str]) -> No
             f"time; {hint}leave it out, or skip it with ignore"
         )
     else:
-        source.note(key, f"not a known key, passed over; {text}" if text else "not a known key, passed over")
+        source.note(key, f"not a known key, ignored; {text}" if text else "not a known key, ignored")
 
 
 def shapes(key: str) -> bool:
@@ -81,7 +88,7 @@ def shapes(key: str) -> bool:
 
 
 def says_something(value: Any) -> bool:
-    """Whether a value asks for anything: not off, not empty, not left to the trainer."""
+    """Whether a value has any effect: not off, not empty, not left to the trainer."""
     return value not in (None, False, 0, "", "auto", "none", "no", "NO", "None", [], {}, ())
 
 
@@ -92,10 +99,10 @@ def _version() -> tuple[Path, int]:
 
 @lru_cache(maxsize=4)
 def _read(path: Path, _modified: int) -> dict[str, KnownKeys]:
-    """Raises ConfigError where the file is not as it should be."""
+    """Raises ConfigError for an invalid file."""
     document = Fields(load_mapping(path), str(path))
     given = document.mapping("reasons")
-    reasons = {name: given.text(name) for name in given.keys()}  # noqa: SIM118 - Fields is no mapping
+    reasons = {name: given.text(name) for name in given.keys()}  # noqa: SIM118 - Fields is not a mapping
     found = {}
     for name in document.keys():  # noqa: SIM118
         if name == "reasons":

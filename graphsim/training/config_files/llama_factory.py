@@ -10,7 +10,7 @@ PROJECTED = {"use_galore": ("galore", 16), "use_apollo": ("apollo", 16)}
 
 
 def read_llama_factory(source: Source) -> None:
-    """Everything that a LLaMA-Factory file says."""
+    """Read a LLaMA-Factory file."""
     told = source.told
     source.has("llama-factory", "trainer")
     source.tell("model", source.text("model_name_or_path"), "model_name_or_path")
@@ -115,13 +115,13 @@ def _optimizer(source: Source) -> None:
 
 
 def _formats(source: Source) -> None:
-    """Formats of what is trained: in fp32 under autocast, unless pure_bf16 (model/adapter.py, init_adapter)."""
+    """Formats of the trained weights: in fp32 under autocast, unless pure_bf16 (model/adapter.py, init_adapter)."""
     told = source.told
     if source.flag("pure_bf16"):
         source.tell("recipe.autocast", False, "pure_bf16")
         source.tell("recipe.adapter_format", "bf16", "pure_bf16")
     elif told.get("method") in ("full", "pretrain") and not told.get("recipe.master_weights"):
-        told.suppose("recipe.weight_format", "fp32")  # DeepSpeed has copies in fp32 of its own
+        told.suppose("recipe.weight_format", "fp32")  # DeepSpeed keeps its own copies in fp32
     upcast = source.flag("upcast_layernorm")
     if upcast is not None:
         source.tell("recipe.upcasts", upcast, "upcast_layernorm")

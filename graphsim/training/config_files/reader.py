@@ -1,4 +1,4 @@
-"""Reading trainers' own files, told apart by their keys."""
+"""Reading trainers' own files, identified by their keys."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ READERS: dict[str, Callable[[Source], None]] = {
     "trl": read_trl,
     "training_arguments": read_training_arguments,
 }
-"""Formats, in the order in which their keys are looked for."""
+"""Formats, in the order in which their keys are checked."""
 
 FLATTENED = ("model", "peft", "training", "sft", "trainer", "args")
-"""Mappings into which people sort Unsloth's arguments."""
+"""Mappings that commonly group Unsloth's arguments."""
 
 
 def read_training_config(
@@ -66,7 +66,7 @@ def read_training_config(
     told.files = tuple(source.name for source in sources)
     formats = tuple(format_of(source.fields.data, source.name) for source in sources)
     order = sorted(range(len(sources)), key=lambda place: list(READERS).index(formats[place]))
-    for place in reversed(order):  # a trainer's own file first: what it says is about all of the run
+    for place in reversed(order):  # a trainer's own file first: it describes the whole run
         READERS[formats[place]](sources[place])
     for section, known in told.sections:
         left_over(section, known, passed)
@@ -89,7 +89,7 @@ def _source(ref: str | Path | Mapping[str, Any], told: Told, place: int) -> Sour
 
 
 def _flat(data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Unsloth's arguments sorted into mappings, as one; every other file as it is."""
+    """Unsloth's grouped arguments as one mapping; every other file unchanged."""
     inner = [data[key] for key in FLATTENED if isinstance(data.get(key), Mapping)]
     if not any("use_gradient_checkpointing" in part or "load_in_4bit" in part for part in inner):
         return data
@@ -100,7 +100,7 @@ def _flat(data: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def format_of(data: Mapping[str, Any], name: str) -> str:
-    """The format that a file's keys tell. Raises ConfigError where they are of none."""
+    """The format identified by a file's keys. Raises ConfigError if there is none."""
     keys = {str(key) for key in data}
     parts = [value for value in data.values() if isinstance(value, Mapping)]
     if "peft_type" in keys or {"r", "lora_alpha", "target_modules"} <= keys and not keys & _UNSLOTH:
@@ -122,7 +122,7 @@ def format_of(data: Mapping[str, Any], name: str) -> str:
     if keys & {"per_device_train_batch_size", "gradient_accumulation_steps", "output_dir", "num_train_epochs"}:
         return "training_arguments"
     listed = ", ".join(READERS)
-    raise ConfigError(f"{name}: has no key by which a trainer's file is known; files that are read: {listed}")
+    raise ConfigError(f"{name}: has no key that identifies a trainer's file; supported files: {listed}")
 
 
 _UNSLOTH = {"use_gradient_checkpointing", "full_finetuning", "fast_inference"}

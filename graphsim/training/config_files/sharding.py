@@ -1,4 +1,4 @@
-"""How data-parallel devices share: FSDP's and DeepSpeed's settings, as trainers' files have them."""
+"""How data-parallel devices shard: FSDP's and DeepSpeed's settings in trainers' files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STRATEGIES = {
 """Shardings by FSDP's names, and by accelerate's numbers for them (accelerate, utils/constants.py)."""
 
 FSDP = "FSDP"
-"""The place of a sharding that several of FSDP's settings make together."""
+"""The name, for messages, of a sharding set by several of FSDP's settings."""
 STAGES = ("ddp", "zero1", "zero2", "zero3")
 
 
@@ -36,7 +36,7 @@ def read_fsdp(source: Source, given: Any, key: str, version: int | None = None) 
         return
     _options(source, [option for option in options if option], key)
     if isinstance(config, str) and not _exists(source.folder, config):
-        source.fields.problem("fsdp_config", "names no file beside this one; give the file")
+        source.fields.problem("fsdp_config", "names no file next to this one; give the file")
     elif isinstance(config, str):
         read_fsdp_config(_file(source, config), version)
     elif config is not None:
@@ -60,7 +60,7 @@ def _options(source: Source, options: list[str], key: str) -> None:
 
 
 def says_fsdp(key: str) -> bool:
-    """Whether a key of an `fsdp_config` says that FSDP is used at all, and not only how checkpoints are."""
+    """Whether a key of an `fsdp_config` implies that FSDP is used, rather than describing checkpoints only."""
     return key.removeprefix("fsdp_") in ("sharding_strategy", "reshard_after_forward", "offload_params", "version")
 
 
@@ -112,7 +112,7 @@ def _tell_strategy(source: Source, name: str, key: str) -> None:
 
 
 def _settle(told: Any, version: int | None) -> None:
-    """The sharding by what was said of its strategy; FSDP's version is 1 unless some place says 2."""
+    """The sharding by the stated strategy; FSDP's version is 1 unless stated otherwise."""
     if version is not None:
         told.values["fsdp_version"] = version
     strategy = told.get("strategy", "fsdp")
@@ -136,13 +136,13 @@ def read_deepspeed_key(source: Source) -> None:
         source.fields.problem("deepspeed", "is not allowed; expected a file's path or a mapping")
         return
     if any(Path(name).name == Path(given).name for name in source.told.files):
-        return  # it is read itself
+        return  # it is read separately
     if _exists(source.folder, given):
         read_deepspeed(_file(source, given))
         return
     stage = re.search(r"z(?:ero)?[_-]?(\d)", Path(given).name.lower())
     if stage is None or int(stage[1]) > 3:
-        source.fields.problem("deepspeed", "names no file beside this one, and does not say its stage; give the file")
+        source.fields.problem("deepspeed", "names no file next to this one, and does not say its stage; give the file")
         return
     source.tell("sharding", STAGES[int(stage[1])], "deepspeed")
     source.told.suppose("recipe.master_weights", True)
@@ -150,7 +150,7 @@ def read_deepspeed_key(source: Source) -> None:
         source.told.add("offload", "optimizer")
         if stage[1] == "3":
             source.told.add("offload", "parameters")
-    source.note("deepspeed", f"no such file beside this one; read off its name as ZeRO {stage[1]}")
+    source.note("deepspeed", f"no such file next to this one; taken from its name as ZeRO {stage[1]}")
 
 
 def read_deepspeed(source: Source) -> None:
@@ -196,7 +196,7 @@ def _offload(source: Source, what: str) -> None:
 
 
 def _file(source: Source, name: str) -> Source:
-    """The file of that name, beside this one."""
+    """The file of that name, next to this one."""
     path = source.folder / expanded(name)
     fields = Fields(load_mapping(path), str(path), lenient=True)
     found = Source(fields=fields, name=str(path), folder=path.parent, told=source.told)

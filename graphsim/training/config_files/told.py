@@ -1,4 +1,4 @@
-"""What trainers' files say, gathered from all of them, each value with the place that said it."""
+"""The settings of all trainers' files, each value with its location."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ class Told:
     """Values by name.
 
     values: arguments of `train`, `plan.NAME` of `fine_tune_plan`, `degree.NAME` of Parallelism, `lora.NAME` as PEFT's
-        LoraConfig has it, `recipe`, and `recipe.NAME` of a Recipe's fields; places: where each stands
-    defaults: values that hold where no place says one
+        LoraConfig has it, `recipe`, and `recipe.NAME` of a Recipe's fields; places: location of each
+    defaults: values used if no file states one
     files: names of the files that are read
-    notes: what is left out; problems: what is wrong; unknown: unknown keys
-    sources: the files, those that others name among them
+    notes: what is left out
+    problems: what is wrong
+    unknown: unknown keys
+    sources: the files, including those that others refer to
     sections: mappings of the files, and the formats whose keys they may have
     """
 
@@ -37,7 +39,7 @@ class Told:
     sections: list[tuple[Source, tuple[str, ...]]] = field(default_factory=list)
 
     def tell(self, name: str, value: Any, place: str) -> None:
-        """Take a value; None says nothing. Two places that say different things are a problem."""
+        """Set a value; None has no effect. Contradicting values are a problem."""
         if value is None:
             return
         if name in self.values and self.values[name] != value:
@@ -48,7 +50,7 @@ class Told:
         self.places[name] = place
 
     def suppose(self, name: str, value: Any) -> None:
-        """Take a value for where no place says one: a trainer's default."""
+        """Set a default of the trainer, used if no file states a value."""
         if value is not None:
             self.defaults.setdefault(name, value)
 
@@ -57,11 +59,11 @@ class Told:
         self.values[name] = tuple(dict.fromkeys((*self.values.get(name, ()), value)))
 
     def get(self, name: str, default: Any = None) -> Any:
-        """A value that was told, or supposed."""
+        """A stated value, or its default."""
         return self.values.get(name, self.defaults.get(name, default))
 
     def note(self, text: str) -> None:
-        """Note what a reader should know, once."""
+        """Add a note, once."""
         if text not in self.notes:
             self.notes.append(text)
 
@@ -73,7 +75,12 @@ class Told:
 
 @dataclass(slots=True, kw_only=True)
 class Source:
-    """One file being read. fields: its keys; name: as messages call it; folder: where it lies"""
+    """One file being read.
+
+    fields: its keys
+    name: for messages
+    folder: its location
+    """
 
     fields: Fields
     name: str
@@ -81,30 +88,30 @@ class Source:
     told: Told
 
     def place(self, key: str) -> str:
-        """Where a key stands, for messages."""
+        """The location of a key, for messages."""
         return f"{self.name}: {self.fields.name(key)}"
 
     def flag(self, key: str) -> bool | None:
-        """True or false; None where the file says nothing, or `auto`."""
+        """True or false; None if missing or `auto`."""
         if self.fields.raw(key) == "auto":
             return None
         value: bool | None = self.fields.flag(key, None)
         return value
 
     def count(self, key: str, least: int = 1) -> int | None:
-        """A whole number; None where the file says nothing, or `auto`."""
+        """A whole number; None if missing or `auto`."""
         if self.fields.raw(key) == "auto":
             return None
         value: int | None = self.fields.integer(key, None, least=least)
         return value
 
     def text(self, key: str) -> str | None:
-        """A text; None where the file says nothing, or an empty one."""
+        """A text; None if missing or empty."""
         value: str | None = self.fields.text(key, None)
         return value or None
 
     def names(self, key: str) -> tuple[str, ...] | None:
-        """A list of names, or a text of names between commas; None where the file says nothing."""
+        """A list of names, or comma-separated names; None if missing."""
         value = self.fields.raw(key)
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip()) or None
@@ -120,11 +127,11 @@ class Source:
         return Source(fields=self.fields.mapping(key, lenient=True), name=self.name, folder=self.folder, told=self.told)
 
     def has(self, *formats: str) -> None:
-        """Remember which formats' keys this mapping may have, for when all readers have asked for theirs."""
+        """Record which formats' keys this mapping may have, for the check after all readers."""
         self.told.sections.append((self, formats))
 
     def tell(self, name: str, value: Any, key: str) -> None:
-        """Say a value, as this file's key does."""
+        """Set a value from a key of this file."""
         self.told.tell(name, value, self.place(key))
 
     def note(self, key: str, text: str) -> None:

@@ -19,12 +19,12 @@ OPTIMIZERS = {
 LINEARS = {"output_proj": "o_proj"}
 """torchtune's names of linears that differ from transformers'."""
 MODELS = {"code_llama2": "codellama", "phi4_14b": "phi-4", "phi4_mini": "phi-4-mini"}
-"""Beginnings of torchtune's names of models that differ from all others'."""
+"""Prefixes of torchtune's model names that differ from all others'."""
 MLP = ("gate_proj", "up_proj", "down_proj")
 
 
 def read_torchtune(source: Source) -> None:
-    """Everything that a torchtune file says."""
+    """Read a torchtune file."""
     told = source.told
     source.has("torchtune")
     compiled = _compiled(source)

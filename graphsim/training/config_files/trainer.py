@@ -12,11 +12,14 @@ from graphsim.units import short
 
 BATCH_KEYS = ("per_device_train_batch_size", "per_gpu_train_batch_size")
 ELEMENTWISE = ("norm", "rope", "activation")
-"""What torch.compile and Liger's kernels make one kernel of."""
+"""Operations that torch.compile and Liger's kernels fuse."""
 
 
 def read_trainer(source: Source, *, checkpoints: bool = False) -> None:
-    """The keys of TrainingArguments. checkpoints: whether gradient checkpointing is on where nothing is said."""
+    """The keys of TrainingArguments.
+
+    checkpoints: whether gradient checkpointing is on by default
+    """
     told = source.told
     for key in BATCH_KEYS:
         source.tell("batch", source.count(key), key)
@@ -40,7 +43,7 @@ def read_trainer(source: Source, *, checkpoints: bool = False) -> None:
 
 
 def read_length(source: Source) -> None:
-    """How long the run is: steps, or epochs; how often it evaluates and saves, where that is in steps."""
+    """The length of the run in steps or epochs; and how often it evaluates and saves, if stated in steps."""
     told = source.told
     steps = source.count("max_steps", least=-1)
     epochs = source.fields.number("num_train_epochs", None) or source.fields.number("num_epochs", None)
@@ -70,7 +73,7 @@ def read_optimizer(source: Source, key: str, told: Any = None) -> None:
 
 
 def read_checkpointing(source: Source, default: bool, key: str = "gradient_checkpointing") -> None:
-    """Whether layers are run again, and how."""
+    """Whether and how layers are recomputed."""
     value = source.fields.raw(key)
     if isinstance(value, str) and value in ("offload", "offload_disk", "unsloth"):
         source.tell("recompute", "full", key)
@@ -103,14 +106,14 @@ def read_mixed_precision(source: Source) -> None:
 
 
 def read_clipping(source: Source, key: str) -> None:
-    """Whether the gradients' norm is clipped: where a largest one is given."""
+    """Whether the gradients' norm is clipped: if a maximum is given."""
     norm = source.fields.number(key, None)
     if norm is not None:
         source.tell("recipe.clips", norm > 0.0, key)
 
 
 def read_compile(source: Source, key: str = "torch_compile") -> None:
-    """torch.compile, which joins elementwise kernels."""
+    """torch.compile, which fuses elementwise kernels."""
     if source.fields.raw(key) not in ("auto", None) and source.flag(key):
         for kind in ELEMENTWISE:
             source.told.add("fused", kind)
@@ -118,7 +121,10 @@ def read_compile(source: Source, key: str = "torch_compile") -> None:
 
 
 def use_liger(source: Source, kinds: tuple[str, ...], *, linear_loss: bool) -> None:
-    """Liger's kernels. linear_loss: whether head and loss are fused, so that logits are never whole."""
+    """Liger's kernels.
+
+    linear_loss: whether head and loss are fused, so that the logits are never materialised
+    """
     for kind in kinds:
         source.told.add("fused", kind)
     if linear_loss:
