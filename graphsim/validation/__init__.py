@@ -1,1 +1,1 @@
-"""Judging estimates against measurements and exact counts."""
+"""Validation of estimates against measurements and exact counts."""

@@ -1,6 +1,6 @@
 """Measured adapter serving and slots against the estimate: `graphsim validate lora` and `graphsim validate slots`.
 
-A server that always runs `batch` sequences asks for `adapters` adapters uniformly at random: a step has
+A server with `batch` running sequences requests `adapters` adapters uniformly at random: a step has
 adapters · (1 - (1 - 1/adapters)^batch) distinct ones (arXiv 2508.08343, 2602.24044).
 """
 
@@ -31,13 +31,14 @@ SLOTS = ("model", "framework", "max_loras", "max_lora_rank", "model_loading_gib"
 DEVICES = {"H100 64 GB": "h100-64gb"}
 ENGINES = {"vllm 2025-05": "vllm-0.8"}
 SLOTS_DEVICE = "h100-64gb"
-"""The device of the runs that reported slots."""
+"""The device on which slots were measured."""
 
 
 def validate_adapter_serving(path: str | Path) -> pd.DataFrame:
-    """Each row of measured time per token: predicted, error, and error of the ratio to the row without LoRA.
+    """Measured time per token of each row with the prediction, its error, and the error of the ratio to no LoRA.
 
-    Raises ConfigError for a file that cannot be read or lacks columns; a row that cannot be simulated says why.
+    A row that cannot be simulated states the reason.
+    Raises ConfigError for a file that cannot be read or lacks columns.
     """
     table = _each(_read(path, SERVING, ["mean_itl_ms"]), _serve, ("distinct", "itl_predicted_ms"))
     keys = ["model", "output_tokens"]
@@ -55,7 +56,7 @@ def validate_adapter_serving(path: str | Path) -> pd.DataFrame:
 
 
 def validate_slots(path: str | Path) -> pd.DataFrame:
-    """Each row of a file with an engine's reported loading and KV tokens: predicted, and both errors."""
+    """An engine's reported adapter loading time and KV tokens, one row each, with predictions and both errors."""
     frame = _read(path, SLOTS, ["model_loading_gib", "kv_cache_tokens"])
     table = _each(frame, _reserve, ("loading_predicted_gib", "kv_predicted_tokens"))
     table["loading_error"] = table["loading_predicted_gib"] / table["model_loading_gib"] - 1.0

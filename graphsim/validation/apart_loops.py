@@ -1,4 +1,4 @@
-"""A measured configuration whose prompts run on workers of their own, run again in a closed loop."""
+"""A measured configuration with separate prefill workers, simulated in a closed loop."""
 
 from __future__ import annotations
 
@@ -31,13 +31,15 @@ from graphsim.validation.served_rows import Pool, ServedRow
 from graphsim.validation.servers import Server
 
 ENOUGH_TOKENS = 10**9
-"""Of a cache that is larger than any load here: of a server that has run though its memory is said not to do."""
+"""Size of a cache larger than any load here, for a server that ran although its memory is estimated as insufficient."""
 
 
 def answers_apart(row: ServedRow, name: str, device: str, server: Server) -> Outcome:
-    """The requests of a row as its workers answer them. name, device: of model and device in the catalogs.
+    """The requests of a row, as answered by its workers.
 
-    Ranks whose attention is replicated have requests of their own, and count as so many workers.
+    name: the model's name in the catalog
+    device: the device's name in the catalog
+    Attention replicas have separate requests, so each counts as a worker.
     """
     ahead = row.prompts
     if ahead is None or not (ahead.workers and row.pool.workers):
@@ -63,7 +65,7 @@ def _workers(
     row: ServedRow, deployment: Deployment, pool: Pool, server: Server, clients: int, mean_prompt: float,
     speculation: Speculation | None,
 ) -> Workers:  # fmt: skip
-    """One of the pools: each worker has its share of the clients on average, and a place for all of them."""
+    """One of the pools: a worker has an equal share of the clients on average, and capacity for all of them."""
     count, tokens = pool.workers * pool.replicas, int(server.chunk_tokens)
     limits = EngineLimits(
         max_num_batched_tokens=tokens, max_num_seqs=max(min(-(-clients // count), tokens), 1), prefix_cache=False

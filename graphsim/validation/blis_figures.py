@@ -1,9 +1,9 @@
-"""Figures as inference-perf reports them, and as the study of BLIS takes them from its reports.
+"""Figures in the definitions of inference-perf's reports, and of the BLIS study that uses them.
 
-The client takes each line of a response's stream for a token: one with data and a blank one for each of n tokens, and
-two more at the end. So its time per token is the rest of a request over 2 n + 1 gaps, and every other gap of its ITL
-is none. The study divides by the tokens of the answer's text less one, which are fewer than were generated where
-these join; how many it counted follows from its own figures.
+The client counts each line of a response's stream as a token: a data line and a blank line for each of n tokens, and
+two more at the end. So its time per token is the time after the first token over 2 n + 1 gaps, and every other gap of
+its ITL is zero. The study divides by the number of tokens of the answer's text minus one; re-tokenised text has fewer
+tokens than were generated, and the number that it counted follows from its own figures.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _RATES = {
 
 
 def blis_figure(found: Outcome, run: MeasuredRun, name: str, measured: float) -> tuple[float, str]:
-    """A prediction and a problem, of which one says something."""
+    """A prediction and a problem, one of which is set."""
     if name in _RATES:
         return float(_RATES[name](found)), ""
     if length := _LENGTH.fullmatch(name):
@@ -62,7 +62,7 @@ def _per_token(found: Outcome, run: MeasuredRun, statistic: str, what: str, meas
 
 
 def _counted(run: MeasuredRun, measured: float, gaps: float) -> float:
-    """Gaps of a mean request, as counted by the report of a mean ITL."""
+    """Number of gaps of a mean request, as counted for the report's mean ITL."""
     told = dict(run.measured)
     rest = told.get("mean_e2e_ms", np.nan) - told.get("mean_ttft_ms", np.nan)
     counted = rest / measured if measured else np.nan

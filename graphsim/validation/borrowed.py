@@ -1,8 +1,9 @@
-"""The error of borrowed constants: every measured device priced as if it had not been measured, as residual records.
+"""The error of borrowed constants: residual records of every measured device, priced as if it had not been measured.
 
-Once without its own calibration (another device of its generation is the reference), and once without those either
-(`unmeasured.py` gives the same errors as tables). The records stand in `hardware/residuals.json`
-(`cost/parameters/borrowed.py`); every device counts alike, however many of its kernels were measured.
+Each device is priced once without its own calibration (another device of its generation is the reference), and once
+without those of its generation (`unmeasured.py` gives the same errors as tables). Records are in
+`hardware/residuals.json`
+(`cost/parameters/borrowed.py`); every device counts equally, regardless of the number of measured kernels.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_ROWS = 6000
-"""Rows of a device and a family that are looked at: evenly chosen, and enough for quantiles of every kind."""
+"""Largest number of rows per device and family, evenly spaced; enough for all quantiles."""
 
 ABOUT = (
     "Quantiles of log(measured / predicted) of kernels on measured devices that were priced as if they were "
@@ -49,8 +50,8 @@ def borrowed_rows(
 ) -> dict[Place, list[tuple[Family, pd.DataFrame]]]:
     """For each relation, engine and family, the rows of each device, with times from borrowed constants.
 
-    Column `borrowed_us` is that time, `architecture` the device's generation, and `one` the group whose errors are
-    independent of others: the device among siblings, the generation where other generations are the reference.
+    Columns: `borrowed_us` (that time), `architecture` (the device's generation) and `one`, the group whose errors are
+    independent of other groups: the device among siblings, the generation if other generations are the reference.
     """
     found: dict[Place, list[tuple[Family, pd.DataFrame]]] = {}
     for device, frame in rows_by_device(paths, hardware):
@@ -71,7 +72,7 @@ def borrowed_rows(
 
 
 def _parts(frame: pd.DataFrame, device: Hardware) -> Iterator[tuple[str, Family, pd.DataFrame]]:
-    """Rows by engine and family, no more than are looked at."""
+    """Rows by engine and family, at most MOST_ROWS of each."""
     architecture, _ = ERRATIC
     for family, rows in by_family(frame):
         if device.architecture == architecture and family.name in ("attention", "moe"):
@@ -92,7 +93,7 @@ def _relation(device: Hardware, family: Family, engine: str, kin: bool) -> str:
 
 
 def borrowed_record(parts: list[tuple[Family, pd.DataFrame]]) -> dict[str, Any]:
-    """The residual record of rows of several devices; empty where there are none."""
+    """The residual record of rows of several devices; empty if there are none."""
     import pandas as pd
 
     if not parts:
@@ -118,10 +119,10 @@ def borrowed_record(parts: list[tuple[Family, pd.DataFrame]]) -> dict[str, Any]:
 
 
 def borrowed_coverage(found: dict[Place, list[tuple[Family, pd.DataFrame]]]) -> pd.DataFrame:
-    """How many rows of each device lie in intervals by residuals of other generations, by relation, engine and family.
+    """Share of rows within intervals from residuals of other generations, by relation, engine and family.
 
     Columns: without (as in `unmeasured_errors`), engine, family, devices, rows, coverage, width (see `covered`): nan
-    where a single generation has such rows.
+    if only one generation has such rows.
     """
     import pandas as pd
 

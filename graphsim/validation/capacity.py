@@ -1,7 +1,7 @@
-"""KV capacity that engines logged against the footprint: `graphsim validate capacity`.
+"""KV capacity logged by engines compared with the footprint: `graphsim validate capacity`.
 
-A log says how many tokens, blocks or bytes were left for the KV cache; what the engine was told (share of the memory,
-tokens and sequences of a step) stands beside it, and its version chooses the profile.
+A log states how many tokens, blocks or bytes were left for the KV cache; the engine's settings (share of the memory,
+tokens and sequences of a step) are in the same row, and the engine's version determines the profile.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 GIB = 2.0**30
 BLOCK_TOKENS = 16
-"""Tokens of a block where a log counts blocks (vLLM's default)."""
+"""Tokens per block if a log counts blocks (vLLM's default)."""
 
 COUNTING_CONTEXT = {"runtime_bytes": "0.74 GiB", "group_bytes": "1.35 GiB"}
-"""vLLM 0.8 and 0.9 count the context and what the group takes on starting, as the profile `vllm-0.8` says."""
+"""vLLM 0.8 and 0.9 count the CUDA context and the process group's memory at startup, as in profile `vllm-0.8`."""
 
 VERSIONS: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
     ("issue 9802", "vllm-0.7", {"sequences": 512}),  # 0.6, --max-num-seqs 512
     ("issue 13061", "vllm-0.7", {}),  # 0.7.2
-    # January 2025; of V0 and V1 only V1 leaves so little: 0.7.0 makes logits of all tokens of its profiled step
+    # January 2025; only V1 leaves so little: 0.7.0 computes logits of all tokens of its profiled step
     ("PR 12569", "vllm-0.8", {"large_sequences": 8192}),
-    ("issue 21348", "vllm-0.11", COUNTING_CONTEXT),  # July 2025: 0.9, whose profiled step samples
+    ("issue 21348", "vllm-0.11", COUNTING_CONTEXT),  # July 2025: 0.9, whose profiled step includes sampling
     ("issue 23278", "vllm-0.11", {}),  # 0.10
     ("issue 27508", "vllm-0.11", {}),  # 0.11
     ("vLLM 0.30", "vllm", {}),
@@ -42,7 +42,7 @@ VERSIONS: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
     ("vllm 0.19", "vllm-0.11", {}),
     ("vllm 2025-05", "vllm-0.8", {}),
 )
-"""By words of a source or framework: the profile, and what the engine was told beside what the row says."""
+"""Profile, and settings that the row does not state, by words of a source or framework."""
 
 R1_DISTILL_QWEN_14B = {
     "model_type": "qwen2", "hidden_size": 5120, "intermediate_size": 13824, "num_hidden_layers": 48,
@@ -57,7 +57,7 @@ MODELS: Mapping[str, Any] = {
     "qwen2": R1_DISTILL_QWEN_14B, "qwen3_moe": QWEN3_235B_A22B, "meta-llama/Llama-2-7b-hf": "llama-2-7b",
     "meta-llama/Llama-3.1-8B": "llama-3.1-8b", "meta-llama/Llama-3.1-70B-Instruct": "llama-3.1-70b",
 }  # fmt: skip
-"""Models whose names in the files are not the catalog's; the first two by their makers' config.json."""
+"""Models whose names in the files differ from the catalog's; the first two as in their published config.json."""
 
 DEVICES = {"H100 SXM 80GB": "h100-sxm", "RTX4090": "rtx-4090"}
 SLOTS_DEVICE = "h100-64gb"
@@ -70,10 +70,10 @@ COUNTED = ("source", "model", "device")
 
 
 def validate_capacity(path: str | Path) -> pd.DataFrame:
-    """Each logged capacity of a file: logged, predicted and error; runs that repeat a row except for its load once.
+    """Each logged capacity of a file with prediction and error; runs that differ only in their load count once.
 
-    The file holds public figures, serving runs with their blocks, or slots with the tokens that they left.
-    Raises ConfigError for a file that cannot be read or holds none of these.
+    The file has public figures, serving runs with their blocks, or adapter slots with the remaining tokens.
+    Raises ConfigError for a file that cannot be read or has none of these.
     """
     frame = read_facts(path, "logged capacity")
     kinds = (
@@ -89,13 +89,13 @@ def validate_capacity(path: str | Path) -> pd.DataFrame:
 
 
 def once_each(table: pd.DataFrame) -> pd.DataFrame:
-    """The median size of the error of each source, model and device, whatever its number of rows."""
+    """The median absolute error of each source, model and device, regardless of its number of rows."""
     sizes = table.assign(error=table["error"].abs())
     return sizes.groupby(list(COUNTED), sort=False)["error"].median().reset_index()
 
 
 def capacity_of(row: Row) -> dict[str, Any] | None:
-    """A public figure: tokens, or GiB; `util=0.95` and the like stand in its metric."""
+    """Predicted capacity of a public figure, in tokens or GiB; its metric states settings such as `util=0.95`."""
     metric = str(row["metric"])
     if not metric.startswith(("kv_tokens", "kv_avail_GiB")):
         return None
@@ -107,7 +107,7 @@ def capacity_of(row: Row) -> dict[str, Any] | None:
     found = _footprint(row, str(row["source"]), memory, str(row["precision"]), setting)
     if metric.startswith("kv_tokens"):
         return found | _judged(number(row, "measured"), "tokens", float(found.pop("footprint").kv_tokens))
-    # gpt-oss's experts take more in vLLM's memory than in its files (60.8 GiB): the weights are those of the log
+    # gpt-oss's experts take more memory in vLLM than in its files (60.8 GiB), so weights are those of the log
     logged = re.search(r"weights ([\d.]+) ", str(row["note"]))
     left = found.pop("footprint")
     weights = 0.0 if logged is None else float(left.weights_bytes) / GIB - float(logged.group(1))
@@ -115,7 +115,7 @@ def capacity_of(row: Row) -> dict[str, Any] | None:
 
 
 def _run(row: Row) -> dict[str, Any] | None:
-    """A serving run that states how many blocks the engine had."""
+    """Predicted capacity of a serving run that states its number of blocks."""
     column = next(name for name in BLOCKS if name in row)
     if row[column] != row[column]:
         return None
@@ -133,7 +133,7 @@ def _run(row: Row) -> dict[str, Any] | None:
 
 
 def _slots(row: Row) -> dict[str, Any] | None:
-    """The tokens that adapter slots left."""
+    """Predicted KV tokens that remain next to adapter slots."""
     if row["kv_cache_tokens"] != row["kv_cache_tokens"]:
         return None
     rank = whole(row, "max_lora_rank")
@@ -152,7 +152,7 @@ def _footprint(
     setting: dict[str, Any],
     lora: LoraConfig | None = None,
 ) -> dict[str, Any]:
-    """The setting of a row with its footprint."""
+    """The deployment of a row and its memory footprint."""
     for words, base, told in VERSIONS:
         if words in version:
             engine = {"base": base, "memory": {**memory, **told}}

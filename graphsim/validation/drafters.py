@@ -1,6 +1,6 @@
-"""What measured servers speculated with: one acceptance for each drafter, from published measurements.
+"""The drafters of measured servers, each with one acceptance rate from published measurements.
 
-Nothing here is fitted to the rows that it is judged on.
+Nothing here is fitted to the validation rows.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ DeepSeek-V3's layer predicts (DeepSeek-V3 Technical Report, arXiv 2412.19437, se
 DRAFTERS: Mapping[str, Speculation] = MappingProxyType(
     {"mtp": Speculation(draft="mtp", tokens=1, acceptance=MTP_ACCEPTANCE)}
 )
-"""By what a column `spec_decoding` calls them. In InferenceX's rows the layer drafts one token (`NEXTN` with
+"""Drafters by their name in the column `spec_decoding`. In InferenceX's rows the layer drafts one token (`NEXTN` with
 `--speculative-num-steps 1`: github.com/billishyahao/sglang_disagg, server.sh, MODEL_MTP_CONFIGS)."""
 
 
 def drafter_of(name: str) -> Speculation | None:
-    """What a table's `spec_decoding` stands for; None for none. Raises ConfigError for a drafter that is not known."""
+    """The drafter of a table's `spec_decoding`; None for none. Raises ConfigError for an unknown drafter."""
     if name in ("", "none"):
         return None
     if name not in DRAFTERS:

@@ -1,9 +1,9 @@
 """Time to first token and per token of measured servers, one row per server: `graphsim validate e2e`.
 
-The same prediction as `graphsim validate served` gives, beside what the file says of each server. Where a file does not
-say otherwise, the protocol is InferenceX's: lengths from 0.8 of the stated ones on (`range_ratio`), ten requests per
-client (`requests_per_client`), the first ones all at once (its README and `benchmarks/benchmark_lib.sh`; lengths as in
-`sample_random_requests` of github.com/kimbochen/bench_serving, which it runs).
+Predictions are those of `graphsim validate served`, with the file's information on each server. Unless a file states
+another, the protocol is InferenceX's: lengths of at least 0.8 of the stated ones (`range_ratio`), ten requests per
+client (`requests_per_client`), the first ones all at once (its README and `benchmarks/benchmark_lib.sh`; lengths
+as in `sample_random_requests` of github.com/kimbochen/bench_serving, which it runs).
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ COLUMNS = ("hardware", "model", "precision", "concurrency", "input_tokens", "out
 
 
 def validate_serving(frame: pd.DataFrame) -> pd.DataFrame:
-    """Each row with predicted `ttft_ms` and `tpot_ms`, their errors as fractions, and the reason where there is none.
+    """Each row with predicted `ttft_ms` and `tpot_ms`, their errors as fractions, and the reason if there is none.
 
-    Raises ConfigError for missing columns; a row whose model or device is not known says so in `problem`.
+    `problem` has the reason, such as an unknown model or device. Raises ConfigError for missing columns.
     """
     import pandas as pd
 

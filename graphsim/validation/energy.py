@@ -1,8 +1,8 @@
-"""Measured power and energy of saturated servers against the estimate, at a row's batch and measured time per token.
+"""Measured power and energy of saturated servers compared with the estimate.
 
-Predicted are watts of all devices and joules per generated token; what a row does not state is assumed as
-`graphsim.calibration.power_rows` says. Its time per token is the measured one, so that the errors are the power's and
-the prompts', not the kernels'.
+Watts of all devices and joules per generated token are predicted at a row's batch; missing values of a row are assumed
+as in `graphsim.calibration.power_rows`. The time per token is the measured one, so that errors come from the power
+model and the prompts, not from the kernels.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 METRICS = ("avg_power_w", "energy_per_token_j")
-"""The columns that are predicted."""
+"""Columns with predicted figures."""
 
 
 def energy_figures(row: Row) -> dict[str, float]:
-    """The METRICS of a row. Raises ConfigError for a model or device that is not known, or states no power."""
+    """The METRICS of a row. Raises ConfigError for an unknown model or device, or a device without stated power."""
     found = power_row(row)
     power = power_of(found.hardware)
     if power is None:
@@ -34,9 +34,9 @@ def energy_figures(row: Row) -> dict[str, float]:
 
 
 def validate_energy(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row for each measured figure: id, metric, measured, predicted, error, problem; model and hardware beside them.
+    """A row for each measured figure: id, metric, measured, predicted, error, problem, model and hardware.
 
-    Raises ConfigError where a column is missing.
+    Raises ConfigError if a column is missing.
     """
     import pandas as pd
 
@@ -61,7 +61,7 @@ def _line(place: int, row: Row, metric: str, predicted: float, problem: str) -> 
 
 
 def _cell(value: Any) -> float:
-    """A cell as a number, NaN for what is none."""
+    """A cell as a number; NaN for anything else."""
     try:
         return float(value)
     except (TypeError, ValueError):

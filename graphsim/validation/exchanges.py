@@ -1,4 +1,4 @@
-"""What exchanging tokens between experts' devices takes beyond its price, of kernels that were not measured alone."""
+"""Extra time of expert-parallel token exchange, for kernels that were not measured separately."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ MORI_GROUP_LAYER_S = 0.048e-3
 """The same where the experts are distributed over the ranks of one tensor-parallel group (`ep` = `tp` = 8).
 
 The median over the nine such rows without speculation (0.027 to 0.076 ms). On servers that are not disaggregated, whose
-experts are sharded instead, decode steps of as many sequences are 2.5 to 5.5 ms shorter.
+experts are sharded instead, decode steps of the same batch are 2.5 to 5.5 ms shorter.
 """
 
 
 def exchange_s(row: ServedRow, pool: Pool, deployment: Deployment) -> float:
-    """Seconds that a decode step takes beyond its price; 0 except under SGLang on AMD's devices."""
+    """Seconds to add to the price of a decode step; 0 except under SGLang on AMD devices."""
     if row.engine != "sglang" or not deployment.device.architecture.startswith("cdna") or pool.ep < 2:
         return 0.0
     steps = [walk(graph) for graph in deployment.stages(decode(1.0, 1.0))]

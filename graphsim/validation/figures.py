@@ -1,4 +1,4 @@
-"""What benchmarks of servers report, by the names that tables give it: `ttft_ms`, `p99_itl_ms`, `tput_per_gpu`, …"""
+"""Figures of server benchmarks, by their names in tables: `ttft_ms`, `p99_itl_ms`, `tput_per_gpu`, …"""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ Values = np.ndarray[Any, Any]
 
 
 class Answered(Protocol):
-    """Answered requests: seconds from the start, gaps between tokens with their counts, and the whole run's seconds."""
+    """Answered requests: times in seconds from the start, gaps between tokens with counts, duration of the run."""
 
     @property
     def sent_s(self) -> Values:
-        """When each was sent."""
+        """Time at which each request was sent, in seconds."""
 
     @property
     def input_tokens(self) -> Values:
-        """Tokens of its prompt."""
+        """Prompt tokens of each request."""
 
     @property
     def output_tokens(self) -> Values:
-        """Tokens of its answer."""
+        """Generated tokens of each request."""
 
     @property
     def gap_s(self) -> Values:
-        """Gaps between tokens."""
+        """Gaps between tokens, in seconds."""
 
     @property
     def gap_tokens(self) -> Values:
-        """Tokens that came after each such gap."""
+        """Number of tokens that came after each such gap."""
 
     @property
     def ttft_s(self) -> Values:
-        """Time to first token of each."""
+        """Time to first token of each request, in seconds."""
 
     @property
     def e2e_s(self) -> Values:
-        """Time to the last token of each."""
+        """Time to the last token of each request, in seconds."""
 
     @property
     def tpot_s(self) -> Values:
-        """Mean time per token after the first, of each that has several."""
+        """Mean time per token after the first, of each request with several tokens, in seconds."""
 
     @property
     def duration_s(self) -> float:
@@ -64,12 +64,12 @@ PER_DEVICE = "_per_gpu"
 
 
 def is_figure(name: str) -> bool:
-    """Whether a column of this name holds a figure that a loop of requests gives."""
+    """Whether a column of this name has a figure that a simulated loop of requests gives."""
     return bool(_TIME.fullmatch(name)) or name.removesuffix(PER_DEVICE) in _RATES
 
 
 def figure(found: Answered, name: str, devices: float) -> float:
-    """A figure by its name, in the unit that the name tells: milliseconds, or tokens or requests per second."""
+    """A figure by its name, in the unit that the name implies: milliseconds, or tokens or requests per second."""
     if time := _TIME.fullmatch(name):
         return 1e3 * _of_times(found, time[1] or "mean", time[2])
     rate = _RATES[name.removesuffix(PER_DEVICE)](found)
@@ -84,7 +84,7 @@ def _of_times(found: Answered, statistic: str, what: str) -> float:
 
 
 def _weighted(values: np.ndarray[Any, Any], weights: np.ndarray[Any, Any], statistic: str) -> float:
-    """Mean, deviation, median or percentile of values that stand for this many each."""
+    """Weighted mean, standard deviation, median or percentile of values."""
     if not len(values):
         return float("nan")
     mean = float(np.average(values, weights=weights))

@@ -1,4 +1,4 @@
-"""One measured figure beside its prediction, as every `graphsim validate` of measurements gives it."""
+"""One measured figure with its prediction, in the form of every `graphsim validate` of measurements."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 def judged_line(name: Any, metric: str, measured: Any, predicted: float, problem: str = "") -> dict[str, Any]:
     """id, metric, measured, predicted, error and problem of a figure.
 
-    error: predicted / measured - 1; nan where nothing was predicted, or what was measured is 0 or no number
-    problem: why nothing was predicted; "" where something was
+    error: predicted / measured - 1; nan without a prediction, or if the measured value is 0 or not a number
+    problem: the reason for a missing prediction; "" if there is one
     """
     try:
         value = float(measured)
@@ -28,6 +28,6 @@ def judged_line(name: Any, metric: str, measured: Any, predicted: float, problem
 
 
 def medians(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """rows, median (of the error's size) and bias (the median error) of figures alike."""
+    """Per group of equal `keys`: number of rows, median absolute error and bias (the median error)."""
     sizes = table.assign(size=table["error"].abs()).groupby(keys, sort=True)
     return sizes.agg(rows=("size", "size"), median=("size", "median"), bias=("error", "median")).reset_index()

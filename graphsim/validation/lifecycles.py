@@ -1,6 +1,6 @@
-"""Published times of merging, switching and loading adapters against the estimate: `graphsim validate lifecycle`.
+"""Published times of merging, switching and loading adapters compared with the estimate: `graphsim validate lifecycle`.
 
-Rows whose device, engine and model are known; what a row leaves open is taken as its note says or stated here.
+Only rows with a known device, engine and model; values that a row omits come from its note or are stated here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ METRICS = {
 ENGINES = {"vLLM V1": "vllm-0.8", "vLLM 0.5": "vllm-0.5", "dLoRA": "reference"}
 DEVICES = {"1x H100 64GB": "h100-64gb", "A100": "a100-sxm-80gb"}
 TARGETS = "all-linear"
-"""dLoRA's and the H100 runs' adapters lie on all linears of a layer as far as their sizes tell."""
+"""Adapters of dLoRA and the H100 runs target all linears of a layer, judging by their sizes."""
 UNITS = {"s": 1.0, "ms": 1e-3}
 
 

@@ -1,4 +1,4 @@
-"""A measured configuration run again in a closed loop, by the rules and prices of its deployment and its engine."""
+"""A measured configuration simulated in a closed loop, with the rules and prices of its deployment and engine."""
 
 from __future__ import annotations
 
@@ -30,17 +30,21 @@ COPIES = {
     "nvidia/DeepSeek-R1-0528-FP4-V2": "deepseek-ai/DeepSeek-R1-0528",
     "amd/DeepSeek-R1-0528-MXFP4-Preview": "deepseek-ai/DeepSeek-R1-0528",
 }
-"""Quantised copies of a model whose format a row states: by their names, the model."""
+"""The original model of quantised copies, by the copy's name; the row states the format."""
 
 ENOUGH_TOKENS = 10**9
-"""Of a cache that is larger than any load here: of a server that has run though its memory is said not to do."""
+"""Size of a cache larger than any load here, for a server that ran although its memory is estimated as insufficient."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prepared:
     """A row ready to be run.
 
-    front: of the server; clients: of one replica, as these run in step; table: their requests
+    rules: of the scheduler
+    price: of a step
+    front: the server's front end
+    clients: clients of one replica; replicas run in lockstep
+    table: the clients' requests
     """
 
     rules: Rules
@@ -50,14 +54,17 @@ class Prepared:
     table: RequestTable
 
     def answers(self, request_s: float | None = None) -> Outcome:
-        """The requests as the server answers them. request_s: in place of the front end's own."""
+        """The answered requests.
+
+        request_s: seconds per request in place of the front end's own, None to keep them
+        """
         front = self.front if request_s is None else replace(self.front, request_s=request_s)
         log = run(self.table, self.rules, self.price, concurrency=self.clients, front=front)
         return Outcome(Replayed(self.table, log, self.rules.kv_blocks))
 
 
 def answers_of(row: ServedRow) -> Outcome:
-    """The requests of a row as its server answers them. Raises ConfigError as `prepared` does."""
+    """The requests of a row, as answered by its server. Raises ConfigError as `prepared` does."""
     if row.prompts is None:
         return prepared(row).answers()
     if row.problem:
@@ -69,8 +76,8 @@ def answers_of(row: ServedRow) -> Outcome:
 def prepared(row: ServedRow, constants: Mapping[str, float] | None = None) -> Prepared:
     """A row with its deployment's rules and prices.
 
-    constants: of the engine's host, in place of its own
-    Raises ConfigError for a row that cannot be simulated, saying why.
+    constants: constants of the engine's host, in place of its own
+    Raises ConfigError with the reason for a row that cannot be simulated.
     """
     if row.problem:
         raise ConfigError(row.problem)
@@ -96,6 +103,6 @@ def prepared(row: ServedRow, constants: Mapping[str, float] | None = None) -> Pr
 
 
 def _served(row: ServedRow) -> tuple[str, str, Server]:
-    """Model and device by the catalogs' names, and what the start-up script sets."""
+    """Catalog names of model and device, and the settings of the start-up script."""
     device, name = hardware_name(row.gpu), COPIES.get(row.model, row.model)
     return name, device, server_of(row, load_model(name), load_hardware(device))

@@ -1,4 +1,4 @@
-"""A measured run of one server over time: what was served, to whom, and what was reported of it."""
+"""A measured run of one server over time: the deployment, the traffic, and the reported figures."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ from graphsim.traffic.table import RequestTable
 from graphsim.validation.scrapes import Scrapes
 
 HALVES = ("chosen on", "held out")
-"""What constants may be chosen on, and what judges them."""
+"""The two halves of the runs: one for choosing constants, one for evaluating them."""
 
 Measured = tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Served:
-    """What ran, and the requests that it was sent: all that a simulation needs.
+    """The deployment of a run and its requests: the input of a simulation.
 
-    deployment: arguments of `Deployment` by their names; limits: of `EngineLimits`
-    table: makes the requests; client: who sends them; concurrency: of a closed loop
-    loaded: whether all adapters are in the host's memory before the first request comes
-    first_load_s: of an adapter on its way into the host's memory, where the engine's own is not what the server did
-    samples: whether tokens are drawn from a cut distribution, not the most likely ones taken
-    scrapes: who reads the server's metrics meanwhile, None for no reader
-    replicas: identical servers, and router: what sends requests to them, None for one server
+    deployment: arguments of `Deployment` by name
+    limits: arguments of `EngineLimits` by name
+    table: function that creates the requests
+    client: the client that sends them
+    concurrency: number of clients of a closed loop
+    loaded: whether all adapters are in host memory before the first request arrives
+    first_load_s: seconds to load an adapter into host memory, if different from the engine's own
+    samples: whether tokens are sampled from a truncated distribution; otherwise decoding is greedy
+    scrapes: readings of the server's metrics during the run, None for none
+    replicas: number of identical servers
+    router: router in front of the servers, None for a single one
     """
 
     deployment: Mapping[str, Any]
@@ -46,13 +50,15 @@ class Served:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MeasuredRun:
-    """A row of a table of runs, or a part of a run that has figures of its own.
+    """A row of a table of runs, or a part of a run with separate figures.
 
-    measured: figures by the file's own names, which may come twice
-    served: what ran, None where it cannot be simulated: `problem` says why
+    measured: figures by the file's own names, which may occur twice
+    served: what ran, None if it cannot be simulated
+    problem: the reason why it cannot be simulated
     key: equal for parts of the same run, which is simulated once
-    of: the part of its requests that the figures are of, as rows of the table from one to before another (all)
-    judged: "" or why its figures are judged apart; about: further columns of its lines
+    of: first row and end (exclusive) of the requests that the figures cover; all by default
+    judged: "" or the reason why its figures are judged separately
+    about: further columns of its lines
     """
 
     id: str
@@ -66,17 +72,17 @@ class MeasuredRun:
 
     @property
     def run(self) -> Hashable:
-        """What tells it from other runs, the same for all parts of one."""
+        """The key of the run, the same for all its parts."""
         return self.id if self.key is None else self.key
 
     @property
     def half(self) -> str:
-        """Half of the runs may choose constants, the other one judges them; parts of one run go together."""
+        """The half that the run belongs to; all parts of a run are in the same half."""
         return HALVES[zlib.crc32(repr(self.run).encode()) % 2]
 
 
 def sampled(runs: Sequence[MeasuredRun], most: int | None) -> list[MeasuredRun]:
-    """As many runs as asked for, at equal distances, with all parts of each."""
+    """At most `most` runs, evenly spaced, with all parts of each."""
     keys = list(dict.fromkeys(run.run for run in runs))
     if most is None or most >= len(keys):
         return list(runs)

@@ -1,8 +1,8 @@
-"""Single public figures against the estimate: `graphsim validate public`.
+"""Single public figures compared with the estimate: `graphsim validate public`.
 
-Each row states its whole setting: model, device, degrees, formats, sequences at once, lengths, and what was reported of
-it. A static batch (documentation of TensorRT-LLM's C++ runtime) is an estimate of all requests together; sequences at
-once on a server are as many clients in a closed loop, of lengths as stated; capacity is what the footprint leaves.
+Each row states its whole setting: model, device, degrees, formats, concurrent sequences, lengths, and the reported
+figure. A static batch (documentation of TensorRT-LLM's C++ runtime) is an estimate of all requests together; a server
+with n concurrent sequences is a closed loop of n clients with the stated lengths; capacity follows from the footprint.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ ENGINES = (
     ("engine=peft", "peft"), ("NIM", "trtllm-engine"), ("performance.md v0.", "trtllm-engine"), ("TRT-LLM", "trtllm"),
     ("TensorRT", "trtllm"), ("ATOM", "atom"), ("SGLang", "sglang"), ("InferenceX", "sglang"), ("vLLM", "vllm"),
 )  # fmt: skip
-"""By words of a source or a note, the first that is there; NIM 1.x and TensorRT-LLM 0.x ran compiled engines."""
+"""Engines by the first matching word of a source or note; NIM 1.x and TensorRT-LLM 0.x ran compiled engines."""
 
 STATIC = ("static batch", "performance.md")
-"""Words of sources whose sequences start and end together."""
+"""Words of sources with static batches: all sequences start and end together."""
 
 RANGE_RATIO = {"InferenceX": 0.8}
-"""Of sources whose lengths are drawn: the least one as a share of the stated one."""
+"""Range ratio of sources with random lengths: the shortest length as a share of the stated one."""
 
 
 def validate_public(path: str | Path) -> pd.DataFrame:
-    """A row for each figure: id (the row's number where there is none), metric, measured, predicted, error, problem.
+    """A row for each figure: id (by default the row's number), metric, measured, predicted, error, problem.
 
     Raises ConfigError for a file that cannot be read or lacks columns.
     """
@@ -96,7 +96,7 @@ def _time_ms(row: Row) -> float:
 
 
 def _slowdown(row: Row) -> float:
-    """How much fewer requests per second there are with an adapter, in percent."""
+    """Reduction of requests per second by an adapter, in percent."""
     alone, adapted = (simulate(**_asked(row), lora=lora) for lora in (None, _adapter(row) or _slowing(row)))
     return 100.0 * (1.0 - float(alone.latency_s) / float(adapted.latency_s))
 
@@ -105,11 +105,11 @@ _METRICS: Mapping[str, Callable[[Row], float]] = {
     "kv_tokens": _capacity, "kv_avail_GiB": _capacity, "tok/s/gpu": _throughput, "ttft_ms": _time_ms,
     "tpot_ms": _time_ms, "lora_slowdown_pct": _slowdown,
 }  # fmt: skip
-"""What predicts a figure, by how its name begins."""
+"""Functions that predict a figure, by the beginning of its name."""
 
 
 def engine_of(row: Row) -> str:
-    """The engine's family, by what source and note say. Raises ConfigError where neither names one."""
+    """The engine's family, from source and note. Raises ConfigError if neither names one."""
     found = next((name for words, name in ENGINES if words.lower() in _told(row).lower()), None)
     if found is None:
         raise ConfigError(f"source = {row['source']!r} names no engine; known: {', '.join(dict(ENGINES))}")
@@ -128,7 +128,7 @@ def _asked(row: Row) -> dict[str, Any]:
 
 
 def _served(row: Row) -> ServedRow:
-    """The row as a benchmark of a server: so many clients."""
+    """The row as a closed-loop benchmark of a server."""
     ratio = next((ratio for words, ratio in RANGE_RATIO.items() if words in _told(row)), 1.0)
     version = re.search(r"(?:vLLM|SGLang|TensorRT-LLM)\s+v?(\d+\.\d+)", _told(row), re.IGNORECASE)
     return ServedRow(
@@ -145,7 +145,7 @@ def _experts(row: Row) -> int:
 
 
 def _adapter(row: Row) -> LoraConfig | None:
-    """The adapter that a note tells of."""
+    """The adapter that a note mentions."""
     note = str(row["note"])
     if "DoRA" in note:
         return LoraConfig(rank=8, target_modules="all-linear", variant="dora")
@@ -153,7 +153,7 @@ def _adapter(row: Row) -> LoraConfig | None:
 
 
 def _slowing(row: Row) -> LoraConfig:
-    """One adapter of rank 8, or of the rank that the source states, on everything."""
+    """An adapter on all targets, of the rank that the source states or 8."""
     rank = re.search(r"\br(?:ank\s*)?(\d+)\b", _told(row))
     return replace(LoraConfig(rank=8, target_modules="all-linear"), rank=int(rank[1]) if rank else 8)
 
@@ -163,7 +163,7 @@ def _told(row: Row) -> str:
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Median size of the error and median error by grade and kind of figure."""
+    """Median absolute error and median error by grade and kind of figure."""
     kinds = table.assign(
         figure=[next((name for name in _METRICS if metric.startswith(name)), metric) for metric in table["metric"]]
     )

@@ -1,7 +1,7 @@
-"""Published serving with adapters against the estimate: `graphsim validate published`.
+"""Published figures of serving with adapters compared with the estimate: `graphsim validate published`.
 
-The server runs as many sequences as its KV cache holds, which the footprint gives; prompts of new requests interrupt
-the steps, so the published time per token without adapters is taken as it is and the estimate adds what adapters cost:
+The server runs as many sequences as its KV cache holds, by the footprint; prompts of new requests interrupt the steps.
+So the published time per token without adapters is the base, to which the estimate adds the cost of adapters:
 
     predicted = published without adapters + (step with k adapters - step with none)
 """
@@ -26,7 +26,7 @@ DEVICES = {"1x H100 64GB": "h100-64gb"}
 
 
 def validate_published(path: str | Path) -> pd.DataFrame:
-    """One row per published time per token with adapters: published, predicted, and the errors of both total and part.
+    """One row per published time per token with adapters: published, predicted, and errors of the total and the part.
 
     Raises ConfigError for a file that cannot be read or lacks columns.
     """
@@ -42,7 +42,7 @@ NEEDED = (
 
 
 def read_published(path: str | Path) -> pd.DataFrame:
-    """A file of published figures. Raises ConfigError where it cannot be read or lacks columns."""
+    """A file of published figures. Raises ConfigError if it cannot be read or lacks columns."""
     return read_facts(path, "published figures", NEEDED)
 
 

@@ -1,7 +1,7 @@
-"""The constants of the engines' hosts, fitted on the other models of a table: `graphsim validate served --refit`.
+"""Host constants of the engines, cross-validated over the models of a table: `graphsim validate served --refit`.
 
-Every model's rows are judged with the constants that fit the other models of the same engine best, once each, so that
-many rows of one model or device decide no more than few of another.
+Every model's rows are judged with the constants that fit the other models of the same engine best. Each combination of
+model, device and version has the same weight, regardless of its number of rows.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ CANDIDATES = {
     "request_s": (0.004, 0.0065, 0.009, 0.012, 0.016),
     "expert_layer_s": (0.0, 0.25e-3, 0.5e-3, 1.0e-3, 1.5e-3, 2.5e-3),
 }
-"""Values that are tried of each constant; the others stay as the profiles have them."""
+"""Candidate values of each constant; other constants are those of the profiles."""
 
 
 def left_out(path: str | Path) -> pd.DataFrame:
     """A row for each engine and model: the constants that fit the other models, and the medians of its errors.
 
-    Columns: engine, model, rows, the constants, tpot, tpot_bias, ttft, ttft_bias; a last row a model has "all" engines.
+    Columns: engine, model, rows, the constants, tpot, tpot_bias, ttft, ttft_bias. A model's last row has engine "all".
     Raises ConfigError for a file that cannot be read or has no known layout.
     """
     import pandas as pd
@@ -56,12 +56,12 @@ def left_out(path: str | Path) -> pd.DataFrame:
 
 
 def _counts(row: ServedRow) -> bool:
-    """Whether it is a clean row of few clients."""
+    """Whether it is a clean row with few clients and a headline figure."""
     return row.judged == CLEAN and row.clients <= FEW_CLIENTS and bool(set(HEADLINES) & set(row.measured))
 
 
 def _tried(rows: list[ServedRow]) -> np.ndarray[Any, Any]:
-    """Errors of TPOT and TTFT by choice of the constants and row; those of rows that are not simulated are nan."""
+    """Errors of TPOT and TTFT by combination of constants and by row; nan for rows that are not simulated."""
     ways, blocks = CANDIDATES.values()
     found = np.full((len(ways), len(blocks), len(rows), 2), np.nan)
     for place, row in enumerate(rows):
@@ -76,7 +76,7 @@ def _tried(rows: list[ServedRow]) -> np.ndarray[Any, Any]:
 
 
 def _errors(row: ServedRow, answers: Answered) -> tuple[float, float]:
-    """Predicted over measured TPOT and TTFT, less 1."""
+    """Predicted over measured TPOT and TTFT, minus 1."""
     found = {
         HEADLINES[name]: figure(answers, name, 1.0) / row.measured[name] - 1.0
         for name in HEADLINES
@@ -86,7 +86,7 @@ def _errors(row: ServedRow, answers: Answered) -> tuple[float, float]:
 
 
 def _weights(rows: list[ServedRow]) -> np.ndarray[Any, Any]:
-    """Every combination of model, device and version counts alike."""
+    """Weights of rows that give every combination of model, device and version the same total."""
     kinds = [(row.model, row.gpu, row.version) for row in rows]
     return np.array([1.0 / kinds.count(kind) for kind in kinds])
 

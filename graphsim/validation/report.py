@@ -1,4 +1,4 @@
-"""What the shipped calibrations say of themselves, as tables."""
+"""The recorded accuracy of the shipped calibrations, as tables."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ COLUMNS = ("device", "engine", "kernel", "family", "format", "points", "date", "
 def held_out_table() -> pd.DataFrame:
     """One row per calibrated device, engine, kernel, family and format, as the calibration files record them.
 
-    engine: whose kernels they are; "" for the base, whose kernels have no name: "" as well
-    points: measurements behind the fit of the family or of the engine's kernel, all formats together; date: of the fit
-    held_out_error: median of |predicted / measured - 1| on whole shapes that the fit did not see, a fraction
+    engine: engine of the kernels; "" for the base calibration
+    kernel: name of the engine's kernel; "" for the base calibration
+    points: number of measurements in the fit of the family or kernel, all formats together
+    date: date of the fit
+    held_out_error: median of |predicted / measured - 1| on shapes excluded from the fit, as a fraction
     """
     import pandas as pd
 
@@ -44,7 +46,7 @@ def _rows(calibration: Calibration) -> Iterator[dict[str, Any]]:
 
 
 def _records(calibration: Calibration) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Family, kernel and what the file says of their fit; an engine's file has a record for each kernel."""
+    """Family, kernel and the file's record of their fit; an engine's file has one record per kernel."""
     for family, found in calibration.provenance["families"].items():
         for kernel, facts in found.items() if calibration.engine else [("", found)]:
             yield family, kernel, facts

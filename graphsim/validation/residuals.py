@@ -1,4 +1,4 @@
-"""Every measured kernel's estimate over its measurement, by class of kernels and by size: what is behind an error."""
+"""Ratio of estimate to measurement of every measured kernel, by class and size, to find the sources of errors."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ LIMITS = {
     "GEMM bf16": 0.09, "GEMM fp8, fp8_block": 0.15, f"GEMM bf16, {THIN_NAME}": 0.12, "decode attention": 0.12,
     "prefill attention": 0.12, "expert block": 0.22, "collectives": 0.15,
 }  # fmt: skip
-"""Classes of kernels, and the median error that a device never measured should stay under."""
+"""Classes of kernels, and the limit of the median error on a device that was never measured."""
 
 SIZES = {"attention": ("kv_len", "keys"), "collectives": ("message_size", "elements of the message")}
-"""The column that a class's rows are drawn over, and its name; GEMMs and experts go by their rows."""
+"""The size column of each class, and its name; the size of GEMMs and experts is their number of rows."""
 
 
 def size_of(kernels: str) -> tuple[str, str]:
-    """The column that tells how large the kernels of a class are, and what it counts."""
+    """The column with the size of a class's kernels, and the name of what it counts."""
     return next((size for name, size in SIZES.items() if name in kernels), ("m", "rows of the activations"))
 
 
 def residuals(rows: pd.DataFrame, device: Hardware, *, own: bool = True, kin: bool = True) -> pd.DataFrame:
     """Predicted over measured latency of every row in the reference schema, once per class that it belongs to.
 
-    Columns: device, kernels (the class), size (as `size_of` counts it), ratio.
-    own, kin: whether the device's own calibration, and that of its generation, may price it
+    Columns: device, kernels (the class), size (see `size_of`), ratio.
+    own: whether the device's own calibration may be used
+    kin: whether calibrations of its generation may be used
     """
     import pandas as pd
 
@@ -47,7 +48,7 @@ def residuals(rows: pd.DataFrame, device: Hardware, *, own: bool = True, kin: bo
 
 
 def kernel_classes(rows: pd.DataFrame) -> dict[str, Any]:
-    """Which rows belong to each class of LIMITS."""
+    """Row masks of the classes in LIMITS."""
     ops = rows["op"]
     dtypes = rows["dtype"] if "dtype" in rows else ops.map(lambda op: "")
     half = (ops == "gemm") & dtypes.isin(["bfloat16", "float16", "half"])

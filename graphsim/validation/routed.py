@@ -23,7 +23,11 @@ def routed(
     table: RequestTable, rules: Rules, price: StepPrice, served: Served, front: Front,
     store: Callable[[], AdapterStore | None],
 ) -> RunLog:  # fmt: skip
-    """What became of the requests. store: makes that of a replica. Raises ConfigError where there is no router."""
+    """Outcome of the requests.
+
+    store: creates a replica's adapter store
+    Raises ConfigError if there is no router.
+    """
     if served.router is None:
         raise ConfigError("several replicas need a router")
 

@@ -1,4 +1,4 @@
-"""Figures of simulated runs by the names that tables of serving give them."""
+"""Figures of simulated runs, by their names in tables of serving."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class Replayed:
-    """A simulated run: its requests, the log of these, and its steps and gaps between tokens as columns.
+    """A simulated run: its requests, their log, and its steps and gaps between tokens as columns.
 
-    cutoff_s: when its client stops, who then counts all of that time
+    cutoff_s: time at which the client stops; the whole time up to it counts as the duration
     """
 
     def __init__(self, table: RequestTable, log: RunLog, kv_blocks: float, cutoff_s: float = inf) -> None:
@@ -30,11 +30,11 @@ class Replayed:
 
 
 class Outcome:
-    """The answered requests of a run, or of a part of it, as its client counts them.
+    """The answered requests of a run, or of a part of it, as counted by its client.
 
-    duration_s: from the first request to the last answer, or to the end of the run where it was cut off
-    whole: whether it is all of the run, whose gaps and steps are no single request's
-    sending_s: from the first request to the last one
+    duration_s: seconds from the first request to the last answer, or to the cut-off of the run
+    whole: whether it is the whole run; gaps and steps are known only for the whole
+    sending_s: seconds from the first request to the last one
     """
 
     def __init__(self, run: Replayed, of: tuple[int, int] | None = None) -> None:
@@ -78,7 +78,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class _Steps:
-    """Columns of the runs of steps, and the seconds over which means are taken."""
+    """Columns of runs of equal steps, and the seconds over which means are taken."""
 
     seconds: Floats
     running: Floats
@@ -87,7 +87,7 @@ class _Steps:
     span_s: float
 
     def mean(self, values: Floats) -> float:
-        """Over time; nothing runs where no step does."""
+        """Mean over time, with 0 outside of steps."""
         return float((values * self.seconds).sum() / self.span_s)
 
 
@@ -120,12 +120,12 @@ _KV = {"mean_kv_usage": lambda steps: steps.mean(steps.kv_blocks), "max_kv_usage
 
 
 def is_run_figure(name: str) -> bool:
-    """Whether a simulated run has a figure of this name."""
+    """Whether a simulated run gives a figure of this name."""
     return name in _COUNTS or name in _KV or is_figure(name)
 
 
 def run_figure(found: Outcome, name: str, devices: float = 1.0) -> float:
-    """A figure by its name, in the unit that the name tells; nan where no request has it."""
+    """A figure by its name, in the unit that the name implies; nan if no request has it."""
     if name in _COUNTS:
         return _COUNTS[name](found)
     if name in _KV:

@@ -1,4 +1,4 @@
-"""Measured figures of runs beside simulated ones, a line each; parts of one run share one simulation."""
+"""Measured figures of runs compared with simulated ones, one line each; parts of one run share one simulation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Progress = Callable[[str], None]
 
 
 def named_figure(found: Outcome, run: MeasuredRun, name: str, measured: float) -> tuple[float, str]:
-    """A prediction by the file's own name of a figure, or why there is none."""
+    """The prediction of a figure by its name in the file, and the reason if there is none."""
     return (run_figure(found, name), "") if is_run_figure(name) else (np.nan, NOT_SIMULATED)
 
 
@@ -29,7 +29,8 @@ def run_lines(
 ) -> Iterator[dict[str, Any]]:
     """A line for each measured figure of some runs: id, metric, measured, predicted, error, problem and more.
 
-    figure: what predicts one; progress: is told of each run that is simulated
+    figure: function that predicts a figure
+    progress: called with a text for each simulated run
     """
     many = len({run.run for run in runs if run.served})
     begun = set[Hashable]()

@@ -1,9 +1,9 @@
-"""A front end that stands still while it tells what it measured: vLLM's `/metrics`, read again and again.
+"""A front end that blocks while it reports metrics: vLLM's `/metrics`, read repeatedly.
 
-The process that takes requests and streams tokens also writes its metrics, and does nothing else meanwhile. With
-adapters, `vllm:lora_requests_info` keeps a line for every combination of running and waiting adapters that it ever saw
-(vLLM 0.8.5, vllm/v1/metrics/loggers.py: labels of a gauge), so that each reading takes longer than the last. A request
-that comes during one is taken after it, and a token that is ready then is sent after it.
+The process that takes requests and streams tokens also writes its metrics, and does nothing else during that time. With
+adapters, `vllm:lora_requests_info` keeps a line for every combination of running and waiting adapters so far
+(vLLM 0.8.5, vllm/v1/metrics/loggers.py: labels of a gauge), so that each reading takes longer than the last. Requests
+that arrive and tokens that become ready during a reading are handled after it.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ SEED = 20250527
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scrapes:
-    """How often metrics are read, and how long a line takes.
+    """Interval of metric readings and the time to write their lines.
 
-    pause_s: from the end of one reading to the next; line_s: of each combination of adapters seen until then, and
-    name_s: more of it for each adapter that it names
+    pause_s: seconds from the end of one reading to the start of the next
+    line_s: seconds per combination of adapters seen so far
+    name_s: additional seconds for each adapter in a combination
     """
 
     pause_s: float
@@ -34,10 +35,10 @@ class Scrapes:
 
 
 def told_later(table: RequestTable, log: RunLog, ends_s: Floats, scrapes: Scrapes, until_s: float) -> None:
-    """Moves the times of a log to where a client sees them whose server's metrics are read.
+    """Delay the times of a log by metric readings, as observed by the client.
 
-    ends_s: of the engine's steps, at each of which the gauge is set
-    Steps stay as they are: a request that is taken later is let in later by as much.
+    ends_s: end times of the engine's steps, at each of which the gauge is set, in seconds
+    The steps do not change: a request that is received later is admitted later by the same time.
     """
     start, end = _readings(table, log, ends_s, scrapes, until_s)
     taken = _after(log.sent_s, start, end) - log.sent_s
@@ -51,7 +52,7 @@ def told_later(table: RequestTable, log: RunLog, ends_s: Floats, scrapes: Scrape
 def _readings(
     table: RequestTable, log: RunLog, ends_s: Floats, scrapes: Scrapes, until_s: float
 ) -> tuple[Floats, Floats]:
-    """When readings begin and end."""
+    """Start and end times of the readings, in seconds."""
     seen_s, names = combinations(table, log, ends_s)
     cost = np.concatenate([[0.0], np.cumsum(scrapes.line_s + scrapes.name_s * names)])
     starts, lengths, now = [], [], 0.0
@@ -66,17 +67,17 @@ def _readings(
 
 
 def _after(times: Floats, start: Floats, end: Floats) -> Floats:
-    """Times, those within a reading at its end."""
+    """The times, with those within a reading moved to its end."""
     at = np.maximum(np.searchsorted(start, times, side="right") - 1, 0)
     within = (times >= start[at]) & (times < end[at])
     return np.asarray(np.where(within, end[at], times))
 
 
 def combinations(table: RequestTable, log: RunLog, ends_s: Floats) -> tuple[Floats, Floats]:
-    """When each combination of waiting and running adapters is told for the first time, and how many it names.
+    """Time at which each combination of waiting and running adapters is first reported, and its number of adapters.
 
-    A request waits until its first token and runs until its last one. Combinations are told apart by sums of random
-    numbers, which two of them share as good as never.
+    A request waits until its first token and runs until its last one. Combinations are identified by sums of random
+    numbers, for which collisions are negligibly rare.
     """
     who = np.flatnonzero(np.isfinite(log.received_s) & (table.adapter != BASE))
     adapters = table.adapter[who]

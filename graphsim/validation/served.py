@@ -1,8 +1,8 @@
-"""Served benchmarks against the estimate: `graphsim validate served`.
+"""Serving benchmarks compared with the estimate: `graphsim validate served`.
 
-Every configuration is run again in a closed loop (`graphsim.serving.loop`): lengths as the benchmark draws them,
-steps at the prices of the deployment and its engine, the settings of its start-up script (`servers.py`). What is
-predicted are the file's own figures, each a row of its own.
+Every configuration is simulated in a closed loop (`graphsim.serving.loop`): lengths as the benchmark draws them, steps
+at the prices of the deployment and its engine, the settings of its start-up script (`servers.py`). The file's own
+figures are predicted, one per row.
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FEW_CLIENTS = 16
-"""Up to which a server is not crowded: it runs all clients at once, and prompts seldom wait for each other."""
+"""Largest number of clients without contention: the server runs all of them at once, and prompts rarely wait for each
+other.
+"""
 
 
 def validate_served(path: str | Path) -> pd.DataFrame:
     """A row for each measured figure: id, metric, measured, predicted, error, problem, and how the row is judged.
 
-    error: predicted / measured - 1; nan where nothing was measured or predicted
-    judged: `clean`, or why the configuration is judged apart; doubt: what the file says of it
+    error: predicted / measured - 1; nan if nothing was measured or predicted
+    judged: `clean`, or the reason why the configuration is judged separately
+    doubt: the file's remark on it
     Raises ConfigError for a file that cannot be read or has no known layout.
     """
     import pandas as pd
@@ -61,7 +64,7 @@ def _line(row: ServedRow, name: str, measured: float, found: Answered | None, pr
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Medians of TTFT's and TPOT's errors, by size and with their sign: clean rows by engine and model, others apart.
+    """Median absolute and signed errors of TTFT and TPOT: clean rows by engine and model, others separately.
 
     Columns: judged, concurrency (up to FEW_CLIENTS, or more), engine, model, rows, tpot, tpot_bias, ttft, ttft_bias.
     """
@@ -77,7 +80,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 HEADLINES = {"ttft_ms": "ttft", "mean_ttft_ms": "ttft", "tpot_ms": "tpot", "mean_tpot_ms": "tpot"}
-"""Figures that a summary is of, by their names in the tables."""
+"""Figures of a summary, by their names in the tables."""
 
 
 def _medians(known: pd.DataFrame, by: tuple[str, ...]) -> pd.DataFrame:

@@ -1,7 +1,7 @@
-"""What served benchmarks say of intervals: residuals by engine, and how many rows lie between the ends they give.
+"""Intervals from serving benchmarks: residuals by engine, and the coverage of the resulting intervals.
 
 Tables are those of `graphsim validate served`: a row for each figure, with id, metric, measured, predicted, problem,
-judged, engine, model and concurrency. A model's rows err together, so that few models give wider intervals.
+judged, engine, model and concurrency. Errors of a model's rows are correlated, so that few models give wider intervals.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 QUANTITIES = {"ttft_ms": "ttft_s", "mean_ttft_ms": "ttft_s", "tpot_ms": "tpot_s", "mean_tpot_ms": "tpot_s"}
-"""Figures that intervals are of, by their names in the tables."""
+"""Figures with intervals, by their names in the tables."""
 
 CLEAN = "clean"
-"""Rows that are judged so count, and no others."""
+"""Value of `judged` of the rows that count."""
 
 FEWEST = 20
-"""Rows from which on a figure has residuals."""
+"""Fewest rows with which a figure has residuals."""
 
 FEWEST_APART = 30.0
-"""Of rows that err apart, how many tell of an engine by itself: three of them lie beyond each end of an interval of
-80 %. With fewer, the rows of all engines do better on models left out."""
+"""Fewest independent rows for residuals of a single engine, which puts three of them beyond each end of an interval of
+80 %. With fewer, the rows of all engines predict held-out models better."""
 
 ABOUT = (
     "Quantiles of log(measured / predicted) of served benchmarks by engine, less the spread of their kernels' "
@@ -42,7 +42,7 @@ ABOUT = (
 
 
 def counted(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows that count, with `quantity` and `residual`; `kernel_width` is 0 where it is not stated."""
+    """The rows that count, with `quantity` and `residual`; `kernel_width` is 0 if it is not stated."""
     known = table[table["metric"].isin(list(QUANTITIES)) & (table["problem"] == "")]
     known = known[(known["measured"] > 0) & (known["predicted"] > 0)]
     known = known[known["judged"] == CLEAN] if "judged" in known.columns else known
@@ -54,10 +54,10 @@ def counted(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def served_record(table: pd.DataFrame) -> dict[str, dict[str, dict[str, list[float]]]]:
-    """By engine, quantity and class of clients, what `cost/served_residuals.json` holds.
+    """Contents of `cost/served_residuals.json`, by engine, quantity and class of clients.
 
     table: its column `kernel_width`, if it has one, is that of log(high / low) of the 80 % interval that the kernels'
-    residuals give; the server's part is what is left of the whole, as variances add up.
+    residuals give; the server's part is the remainder of the total, as variances add up.
     """
     rows = counted(table)
     found: dict[str, dict[str, dict[str, list[float]]]] = {}
@@ -74,7 +74,7 @@ def served_record(table: pd.DataFrame) -> dict[str, dict[str, dict[str, list[flo
 
 
 def _classes(rows: pd.DataFrame) -> dict[str, Array]:
-    """Which rows belong to each class of clients, and to all."""
+    """Row masks of the classes of clients, and of all rows."""
     clients, lower = rows["concurrency"].to_numpy(dtype=float), 0.0
     classes: dict[str, Any] = {ALL: np.ones(len(rows), dtype=bool)}
     for name, upper in CLIENTS.items():
@@ -85,7 +85,7 @@ def _classes(rows: pd.DataFrame) -> dict[str, Array]:
 
 
 def _quantiles(own: pd.DataFrame, every: pd.DataFrame) -> list[float]:
-    """Quantiles of an engine's own rows, or of all engines' where it has too few; [] where all of them are too few."""
+    """Quantiles of an engine's own rows, or of all engines' if it has too few; [] if these are too few as well."""
     apart = _apart(own)
     rows, apart = (own, apart) if apart >= FEWEST_APART else (every, _apart(every))
     if apart == 0.0:
@@ -99,16 +99,16 @@ def _quantiles(own: pd.DataFrame, every: pd.DataFrame) -> list[float]:
 
 
 def _apart(rows: pd.DataFrame) -> float:
-    """How many rows err apart, those of a model erring together; 0 of few rows or of a single model."""
+    """Effective number of independent rows, given the correlation within a model; 0 for few rows or a single model."""
     if len(rows) < FEWEST or rows["model"].nunique() < 2:
         return 0.0
     return groups_apart(rows["residual"].to_numpy(), rows["model"].to_numpy(), len(rows))
 
 
 def served_coverage(table: pd.DataFrame) -> pd.DataFrame:
-    """How many rows lie in intervals by residuals of other models.
+    """Share of rows within intervals from residuals of other models.
 
-    Columns: engine (`all` at last), quantity, models, rows, coverage and width (see `covered`).
+    Columns: engine (`all` last), quantity, models, rows, coverage and width (see `covered`).
     """
     import pandas as pd
 
@@ -139,7 +139,7 @@ def _ends(rows: pd.DataFrame, classes: dict[str, list[float]]) -> Array:
 
 
 def save_served(table: pd.DataFrame, path: Path) -> None:
-    """Write the residuals of a table's engines as `cost/served_residuals.json` holds them."""
+    """Write the residuals of a table's engines in the format of `cost/served_residuals.json`."""
     engines = served_record(table)
     lines = []
     for engine, quantities in engines.items():

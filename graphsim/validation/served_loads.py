@@ -1,4 +1,4 @@
-"""What a row of a served benchmark runs on, and the lengths that its clients ask for."""
+"""The deployment of a row of a serving benchmark, and the lengths of its requests."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from graphsim.validation.served_rows import Pool, ServedRow
 from graphsim.validation.servers import Server
 
 ENOUGH_REQUESTS = 4096
-"""Requests after which a loop with very many clients ends: rounds are alike from the second on."""
+"""Largest number of requests of a loop with very many clients: all rounds from the second on are equal."""
 
 Lengths = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def lengths_of(row: ServedRow, clients: int) -> tuple[int, Lengths, Lengths]:
-    """Clients, one at least, and the prompts and answers of their requests, uniform from range_ratio of the stated."""
+    """Number of clients (at least 1), and prompt and answer lengths, uniform from range_ratio times the stated one."""
     clients = max(1, clients)
     per_client = max(1, min(row.per_client, max(2, ENOUGH_REQUESTS // clients)))
     draw = np.random.default_rng(0)
@@ -34,9 +34,10 @@ def lengths_of(row: ServedRow, clients: int) -> tuple[int, Lengths, Lengths]:
 def deployed_row(
     name: str, device: str, pool: Pool, server: Server, settings: Mapping[str, Any] | None = None
 ) -> Deployment:
-    """The deployment of one pool, whatever its engine refuses today: it has run.
+    """The deployment of one pool, without the engine's checks, as it is known to have run.
 
-    settings: of the engine's host in place of the start-up script's
+    settings: settings of the engine's host, in place of those of the start-up script
+
     """
     host = dict(server.settings if settings is None else settings)
     return Deployment(

@@ -1,8 +1,8 @@
-"""Rows of served benchmarks as what ran where: one reader for the layouts of InferenceX's tables.
+"""Rows of serving benchmarks as configurations: one reader for the layouts of InferenceX's tables.
 
-What a label says and what was measured differ at times. Where a `doubt` column gives the evidence, it decides how a row
-is judged; degrees that were multiplied together are separated again, whatever the source: eight devices at most share
-one server of these benchmarks, and the id names the true degrees.
+Labels and measurements sometimes disagree. A `doubt` column with the evidence determines how a row is judged. Degrees
+that a label multiplies together are separated again: one server of these benchmarks has at most eight devices, and the
+id names the true degrees.
 """
 
 from __future__ import annotations
@@ -32,20 +32,26 @@ APART = {
     "twin of the same configuration": "twin differs",
     "protocol unknown": "other protocol",
 }
-"""What a doubt makes of a row, by its first words; doubts that the reader mends (degrees, formats) change nothing."""
+"""How a row with a doubt is judged, by the doubt's first words; doubts that the reader corrects are not listed."""
 
 NODE_DEVICES = 8
-"""Devices that one server of these benchmarks has at most: they ran on nodes of eight."""
+"""Largest number of devices of a server of these benchmarks, which ran on nodes of eight."""
 
 _NAMED = re.compile(r"_tp(\d+)(?:_0)?_ep(\d+)(?:_|$)")
 _VERSION = re.compile(r"(\d+\.\d+(?:\.\d+)?(?:[a-z.]*\d*)*)")
 ENGINES = {"vllm": "vllm", "sglang": "sglang", "trt": "trtllm", "tensorrt": "trtllm", "atom": "atom"}
-"""By the beginning of what a table calls an engine."""
+"""Engine families, by the beginning of an engine's name in a table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Identical servers. tp, ep: of one; replicas: of its attention; workers: their number, 0 where not stated."""
+    """Identical servers.
+
+    tp: tensor-parallel degree of a server
+    ep: expert-parallel degree of a server
+    replicas: attention replicas in a server
+    workers: number of servers, 0 if not stated
+    """
 
     tp: int
     ep: int
@@ -63,14 +69,19 @@ class Pool:
 class ServedRow:
     """One measured configuration.
 
-    gpu, model, precision: as the file says; engine: family of its profiles; version: "" where it is not stated
-    pool: what serves, or what generates where prompts are run apart; prompts: the pool that runs these, if any
-    range_ratio: the least length as a share of the stated one; per_client: requests that each client sends
-    judged: `clean`, or why the row is judged apart; cold: whether first requests found a server that nothing had warmed
-    as_written: whether the precision is a whole one, as graphsim writes it, and no label of a checkpoint
-    samples: whether tokens are drawn from a cut distribution, not the most likely ones taken
-    speculation: what drafts tokens, None for nothing; where only a doubt mentions it, unknown how many
-    problem: why the row cannot be simulated, "" where it may
+    gpu, model, precision: as stated in the file
+    engine: family of its profiles
+    version: of the engine, "" if not stated
+    pool: the servers, or the decode workers if prefill is disaggregated
+    prompts: the pool of prefill workers, None without
+    range_ratio: shortest length as a share of the stated one
+    per_client: requests that each client sends
+    judged: `clean`, or the reason why the row is judged separately
+    cold: whether the server had no warm-up before the first requests
+    as_written: whether the precision is a complete one in graphsim's notation, not a checkpoint's label
+    samples: whether tokens are sampled from a truncated distribution; otherwise decoding is greedy
+    speculation: the drafter, None for none; its number of tokens is unknown if only a doubt mentions it
+    problem: the reason why the row cannot be simulated, "" if it can
     measured: figures by the file's own names
     """
 
@@ -97,7 +108,7 @@ class ServedRow:
 
 
 def served_rows(path: str | Path) -> list[ServedRow]:
-    """The rows of a file; one that cannot be understood says why in `problem`.
+    """The rows of a file; `problem` has the reason for a row that cannot be parsed.
 
     Raises ConfigError for a file that cannot be read or has none of the known layouts.
     """
@@ -118,7 +129,7 @@ def rows_of(frame: pd.DataFrame, name: str) -> list[ServedRow]:
 
 
 def _unread(row: Row, problem: str) -> ServedRow:
-    """A row of which something cannot be understood, with what was measured."""
+    """A row that cannot be parsed, with its measured figures."""
     return ServedRow(
         id=str(row["id"]), model=_text(row, "model"), gpu=_text(row, "gpu") or _text(row, "hardware"),
         engine=_text(row, "engine") or _text(row, "framework"), version="", precision=_text(row, "precision"),
@@ -128,7 +139,7 @@ def _unread(row: Row, problem: str) -> ServedRow:
 
 
 def is_served(columns: set[str]) -> bool:
-    """Whether a table with these columns holds served configurations."""
+    """Whether a table with these columns has configurations of serving benchmarks."""
     return any(needed <= columns for needed, _ in _LAYOUTS)
 
 
@@ -189,7 +200,7 @@ _LAYOUTS = (
     ({"engine", "gpu", "tp", "model", "precision", "input_tokens", "output_tokens"}, _aggregated),
     ({"hardware", "model", "precision", "concurrency", "input_tokens", "output_tokens", "ttft_ms"}, _aggregated),
 )
-"""Columns that a layout is told by, and what reads its rows."""
+"""Columns that identify a layout, and the reader of its rows."""
 
 
 def _engine(row: Row) -> tuple[str, str]:
@@ -204,7 +215,7 @@ def _engine(row: Row) -> tuple[str, str]:
 
 
 def _one_server(row: Row) -> Pool:
-    """The degrees of one server, taken apart where a label has them multiplied together."""
+    """The degrees of one server, separated if a label multiplies them together."""
     tp, ep = int(_or(row, "tp", 1.0)), int(_or(row, "moe_ep", 1.0))
     replicas, pp = int(_or(row, "attention_dp", 1.0)), int(_or(row, "pp", 1.0))
     if tp > 1 and replicas > 1:  # a label of tp 4, dp 4, ep 16 measures as tp 4, ep 4
@@ -219,7 +230,7 @@ def _one_server(row: Row) -> Pool:
 
 
 def _part(row: Row, name: str) -> Pool:
-    """One of two pools, by the columns of a table of disaggregated configurations."""
+    """One of the two pools in a table of disaggregated configurations."""
     tp, ep = int(_or(row, f"{name}_tp_size", 1.0)), int(_or(row, f"{name}_moe_ep_size", 1.0))
     replicas = int(_or(row, f"{name}_attention_dp_size", 1.0))
     workers = int(_or(row, f"{name}_num_workers", 0.0))
@@ -242,7 +253,7 @@ def _clients(row: Row) -> int:
 
 
 def _range_ratio(row: Row, doubt: str) -> float:
-    """The range ratio; for runs with an unstated protocol, lengths are taken as fixed: all clients are in step."""
+    """The range ratio; with an unstated protocol, lengths are assumed fixed, as clients run in lockstep."""
     return _or(row, "range_ratio", 1.0 if "protocol unknown" in doubt else 0.8)
 
 
@@ -251,7 +262,7 @@ def _judged(doubt: str) -> str:
 
 
 def _measured(row: Row) -> dict[str, float]:
-    """Figures that are numbers: what is none is no measurement."""
+    """The figures that are numbers; anything else is not a measurement."""
     found = {}
     for name in filter(is_figure, map(str, row)):
         try:

@@ -1,9 +1,8 @@
-"""How the measured servers were run: what their start-up scripts say more than a row of measurements.
+"""Start-up settings of the measured servers that their rows do not state.
 
-In which format the cache is, which of a checkpoint's modules are quantised, and which settings of the engine differ
-from those that it starts with. Of InferenceX's rows the scripts are in its repository
-(github.com/SemiAnalysisAI/InferenceX, `benchmarks/single_node/*.sh`, March 2026); what the engines do by themselves is
-in their profiles.
+These are the cache's format, the quantised modules of a checkpoint, and settings of the engine that differ from its
+defaults. InferenceX's scripts are in its repository (github.com/SemiAnalysisAI/InferenceX,
+`benchmarks/single_node/*.sh`, March 2026); the engines' defaults are in their profiles.
 """
 
 from __future__ import annotations
@@ -24,40 +23,42 @@ from graphsim.ops.precision import Precision, load_precision
 from graphsim.validation.served_rows import ServedRow
 
 FP4_ATTENTION = {"deepseek": "bf16", "kimi-k2": "bf16", "qwen3.5": "fp8_block"}
-"""What copies in nvfp4 leave the projections of attention in (github.com/NVIDIA/Model-Optimizer, issue 150)."""
+"""Format of attention projections in nvfp4 checkpoints (github.com/NVIDIA/Model-Optimizer, issue 150)."""
 
 DELTA_NET_PROJECTIONS = ("in_proj_a", "in_proj_b")
-"""Of gated delta-nets: too narrow for blocks of 128, Qwen publishes them in bf16."""
+"""Projections of gated delta-nets that are too narrow for blocks of 128; Qwen publishes them in bf16."""
 
 OWN_CACHE = ("gpt-oss", "minimax", "kimi")
-"""Models whose scripts ask for no format of the cache."""
+"""Models whose scripts set no cache format."""
 
 FORMAT_NAMES = {"fp16": "bf16", "bfloat16": "bf16", "int4_wo": "int4"}
-"""Formats of weights whose name in the measurements is not the catalog's."""
+"""Weight formats whose name in the measurements differs from the catalog's."""
 
 ENGINE_PROFILES = {"vllm": "vllm", "sglang": "sglang", "trtllm": "trtllm", "trtllm-engine": "trtllm-engine",
                    "atom": "vllm"}  # fmt: skip
-"""Profiles of engine families. AMD's ATOM schedules as vLLM does."""
+"""Profiles of engine families. AMD's ATOM has vLLM's scheduling."""
 
 VERSIONS = {
     "vllm": (((0, 0), "vllm-0.11"), ((0, 14), "vllm-0.15"), ((0, 21), "vllm")),
     "sglang": (((0, 0), "sglang-0.5.9"), ((0, 5, 10), "sglang")),
 }
-"""The profile of versions from one on, up to the next; where none is stated, the first: rows of 2025 state none."""
+"""Profiles by their first version; rows without a version, which are of 2025, use the first."""
 
 FUSED_BY_SCRIPT = "llama-3.1-70b", "blackwell"
-"""Where scripts ask vLLM for `enable_fi_allreduce_fusion` before it is the default: `70b_fp8_b200_docker.sh`."""
+"""Rows whose scripts set vLLM's `enable_fi_allreduce_fusion` before it was the default: `70b_fp8_b200_docker.sh`."""
 
 CHUNK_TOKENS = {"vllm": 8192.0, "sglang": 32768.0, "trtllm": 8192.0, "trtllm-engine": 8192.0, "atom": 16384.0}
-"""Tokens of a step where nothing else is told."""
+"""Default token budget of a step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """What a start-up script sets.
+    """The settings of a start-up script.
 
-    precision: of the checkpoint and the cache; chunk_tokens: of a step at most
-    engine: name of the profile; settings: of its host that differ from those that it starts with
+    precision: formats of the checkpoint and the cache
+    chunk_tokens: token budget of a step
+    engine: name of the profile
+    settings: settings of the engine's host that differ from its defaults
     """
 
     precision: Precision
@@ -67,7 +68,7 @@ class Server:
 
 
 def server_of(row: ServedRow, model: ModelConfig, hardware: Hardware) -> Server:
-    """The server behind a row."""
+    """The server of a row."""
     return Server(
         precision=_precision(row, model, hardware), engine=_profile(row, model, hardware),
         chunk_tokens=_chunk(row), settings=_settings(row, model, hardware),
@@ -85,7 +86,10 @@ def _profile(row: ServedRow, model: ModelConfig, hardware: Hardware) -> str:
 
 
 def _chunk(row: ServedRow) -> float:
-    """SGLang: `--chunked-prefill-size` 16384 with nvfp4, 32768 else; TensorRT-LLM: `max_num_tokens` by the lengths."""
+    """Token budget of a step.
+
+    SGLang: `--chunked-prefill-size` 16384 with nvfp4, else 32768; TensorRT-LLM: `max_num_tokens` by the lengths.
+    """
     if row.engine == "trtllm":
         return max(CHUNK_TOKENS["trtllm"], (row.clients + row.input_tokens + 127) // 64 * 64)
     if row.engine == "sglang" and row.precision == "fp4":
@@ -94,7 +98,9 @@ def _chunk(row: ServedRow) -> float:
 
 
 def _settings(row: ServedRow, model: ModelConfig, hardware: Hardware) -> dict[str, Any]:
-    """SGLang on Blackwell: `--scheduler-recv-interval` 30 from 16 clients on, 10 below. TensorRT-LLM:
+    """Settings of the engine's host.
+
+    SGLang on Blackwell: `--scheduler-recv-interval` 30 from 16 clients on, 10 below. TensorRT-LLM:
     `batch_wait_timeout_iters` and `batch_wait_max_tokens_ratio` with two models at 1,024 tokens each way. vLLM:
     gpt-oss with `max-cudagraph-capture-size` 2048, Llama on Blackwell with `cudagraph_mode: FULL_DECODE_ONLY`.
     """
@@ -113,20 +119,20 @@ def _settings(row: ServedRow, model: ModelConfig, hardware: Hardware) -> dict[st
 
 
 def _precision(row: ServedRow, model: ModelConfig, hardware: Hardware) -> Precision:
-    """The formats of the checkpoint that a label stands for, with the cache's."""
+    """The formats of the checkpoint that a label means, with the cache's."""
     if row.as_written:
         own = model.precision or load_precision("bf16")
         return own if row.precision == "checkpoint" else load_precision(row.precision)
     found = _weights(row, model)
     if model.name.startswith("gpt-oss") and hardware.architecture == "hopper" and row.engine == "vllm":
-        # gptoss_fp4_h100.sh: VLLM_MXFP4_USE_MARLIN=1, the kernels that the measurements list under int4
+        # gptoss_fp4_h100.sh: VLLM_MXFP4_USE_MARLIN=1, whose kernels the measurements list under int4
         found = replace(found, experts=FORMATS["int4"])
     cache = _cache(row, model, hardware)
     return replace(found, kv=FORMATS[cache]) if cache else found
 
 
 def _weights(row: ServedRow, model: ModelConfig) -> Precision:
-    """A checkpoint published in a format of that width is itself; others are the usual copies of that format."""
+    """Weight formats: those of the published checkpoint if it has that width, otherwise of the usual copies."""
     own, label = model.precision, FORMAT_NAMES.get(row.precision, row.precision)
     narrow = () if own is None else tuple(form.name for form in own.of_weights if form.bytes < 2.0)
     width = label.removeprefix("nv").removeprefix("mx")[:3]
@@ -149,7 +155,7 @@ def _has_experts(model: ModelConfig) -> bool:
 
 
 def _with_narrow(precision: str, model: ModelConfig) -> str:
-    """A precision in blocks with the modules that are too narrow for them in bf16."""
+    """A block-quantised precision, with modules that are too narrow for the blocks in bf16."""
     if not model.name.startswith("qwen3.5"):
         return precision
     path = "model.language_model.layers.{}.linear_attn"
@@ -157,10 +163,10 @@ def _with_narrow(precision: str, model: ModelConfig) -> str:
 
 
 def _cache(row: ServedRow, model: ModelConfig, hardware: Hardware) -> str:
-    """`--kv-cache-dtype`, or `kv_cache_config`: fp8 where the scripts ask for it, "" for the checkpoint's own.
+    """`--kv-cache-dtype`, or `kv_cache_config`: fp8 if the scripts set it, "" for the checkpoint's own.
 
-    With prompts on servers of their own on AMD's devices, by github.com/billishyahao/sglang_disagg, server.sh, which
-    InferenceX's `dsr1_fp8_mi355x_sglang-disagg.sh` starts.
+    For disaggregated prefill on AMD devices the source is github.com/billishyahao/sglang_disagg, server.sh, which
+    InferenceX's `dsr1_fp8_mi355x_sglang-disagg.sh` runs.
     """
     if model.name.startswith(OWN_CACHE) or row.judged == "other protocol" or row.precision == "bf16":
         return ""

@@ -1,8 +1,8 @@
-"""Serving over time against the estimate: `graphsim validate serving RUNS.csv [METRICS.csv]`.
+"""Serving over time compared with the estimate: `graphsim validate serving RUNS.csv [METRICS.csv]`.
 
-Tables of runs in an open loop, with adapters or without, are simulated over time (`serving_tables.py`), benchmarks in a
-closed loop as `graphsim validate served` does, saturated servers as such. What several servers gave, and what is
-not simulated, are rows that say so.
+Open-loop runs, with or without adapters, are simulated over time (`serving_tables.py`), closed-loop benchmarks as in
+`graphsim validate served`, and saturated servers as such. Rows of figures that are not simulated, such as those of
+several servers, state the reason.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MEASURED = re.compile(
     r"(?:mean|median|std|p\d+(?:\.\d+)?)_.*_ms|(?:ttft|tpot)_ms|measured_\w+_s|\w*throughput|duration|completed"
     r"|request_goodput|output_tok_s|energy_per_token_j|avg_power_w|running|waiting|kv_cache_pct|\w*tput_per_gpu"
 )
-"""Columns that hold a measured figure, in a table with a column for each."""
+"""Columns of measured figures, in tables with one column per figure."""
 
 METRICS = {"id", "metric", "value"}
 UNKNOWN_RUN = "no table of runs holds this id"
@@ -42,9 +42,10 @@ def validate_serving(
 ) -> pd.DataFrame:
     """A row for each measured figure of tables of serving: id, metric, measured, predicted, error, problem and more.
 
-    paths: tables; behind one of runs, the one of their metrics, or none where it lies beside it as `…_metrics.csv`
-    rows: simulate so many runs of each table, at equal distances, and leave the others out; progress: is told of each
-    Raises ConfigError for a file that cannot be read or holds no figures.
+    paths: tables; a table of runs is followed by that of its metrics, unless this is next to it as `…_metrics.csv`
+    rows: number of evenly spaced runs of each table to simulate, None for all
+    progress: called with a text for each run
+    Raises ConfigError for a file that cannot be read or has no figures.
     """
     import pandas as pd
 
@@ -79,7 +80,7 @@ def _figures(frame: pd.DataFrame) -> list[str]:
 def _of_runs(
     path: str, runs: pd.DataFrame, metrics: list[pd.DataFrame], rows: int | None, progress: Progress | None
 ) -> Iterator[dict[str, Any]]:
-    """The figures of runs that stand in a table of their own."""
+    """The figures of runs whose metrics are in a separate table."""
     own = Path(path)
     beside = own.with_name(own.name.replace("_runs", "_metrics"))
     if not metrics and beside != own and beside.is_file():
@@ -90,7 +91,7 @@ def _of_runs(
 
 
 def _of_metrics(path: str, metrics: pd.DataFrame, rows: int | None, progress: Progress | None) -> Iterator[Any]:
-    """The figures of a table that was given without its runs."""
+    """The figures of a table of metrics that was given without its runs."""
     own = Path(path)
     beside = own.with_name(own.name.replace("_metrics", "_runs"))
     if beside != own and beside.is_file():
@@ -118,7 +119,7 @@ def _joined(
 def _of_table(
     frame: pd.DataFrame, path: str, rows: int | None, progress: Progress | None
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
-    """The figures of a table that has them itself: a column for each, or one of names and one of values."""
+    """The figures of a table that includes them: one column per figure, or a column of names and one of values."""
     columns = set(frame.columns)
     if columns >= serving_peers.COLUMNS:
         yield from serving_peers.peer_lines(frame, path, rows, progress)

@@ -1,11 +1,11 @@
-"""Open loop at stated rates on vLLM 0.15: the runs that BLIS was trained on and judged by.
+"""Open loop at stated rates on vLLM 0.15: the runs for training and evaluating BLIS.
 
-The client is inference-perf. What it was asked for (`profile.yaml`: 11 system prompts of 4 users each, chats of several
-turns) is not what it ran: `results/config.yaml` of the same runs (inference-sim/training c4f0340) shows that its
-version did not know these words and took its own defaults, 10 groups of 10 prompts without turns. So the requests go
-round 100 prompts, each a system prompt of its group and a question; mean prompts of the tables (591.6 tokens where 566
-were asked for, no longer one among thousands) say the same. Gaps are exponential, scaled to a stage's duration
-(`ConstantLoadTimer`); a stage begins when the one before it is answered. aiohttp gives a request up after 300 s.
+The client is inference-perf. It did not run the requested workload (`profile.yaml`: 11 system prompts of 4 users each,
+chats of several turns): `results/config.yaml` of the same runs (inference-sim/training c4f0340) shows that its version
+did not know these keys and used its defaults, 10 groups of 10 prompts without turns. So the requests cycle through 100
+prompts, each a system prompt of its group and a question. The mean prompts of the tables agree (591.6 tokens where 566
+were requested, without longer ones among thousands). Gaps are exponential, scaled to a stage's duration
+(`ConstantLoadTimer`); a stage begins when the previous one is answered. aiohttp times out after 300 s.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ COLUMNS = {"arrival", "lengths", "max_num_seqs", "max_num_batched_tokens", "kv_b
 GROUPS, PROMPTS_OF_GROUP = 10, 10
 TIMEOUT_S = 300.0
 BETWEEN_STAGES_S = 15.0
-"""For the last answers of a stage, and a second of rest: where a server keeps up, more changes nothing."""
+"""Seconds for the last answers of a stage and a pause; a larger value has no effect if the server keeps up."""
 
 GREEDY = ("mixtral",)
-"""Models whose `generation_config.json` cuts no distribution. The client states no temperature, and vLLM takes what
-that file says: top_p 0.9 of Llama's, top_p 0.95 and top_k 20 of Qwen3's."""
+"""Models whose `generation_config.json` does not truncate the distribution. The client sets no sampling parameters, and
+vLLM uses those of the file: top_p 0.9 for Llama, top_p 0.95 and top_k 20 for Qwen3."""
 
 RETOKENIZED = 1.046
-"""Tokens of a prompt of random ones that is sent as text: 1.0453 to 1.0478 of those asked for, in 30 runs."""
+"""Tokens per requested token of a random prompt that is sent as text: 1.0453 to 1.0478 in 30 runs."""
 
 FIRST, FAILED = "first requests", "failed requests"
 BLOCK_TOKENS = 16
@@ -44,7 +44,7 @@ _STAGE = re.compile(r"([\d.]+)/s for ([\d.]+) s")
 
 
 def blis_runs(rows: Sequence[Row], measured: Mapping[str, Measured]) -> list[MeasuredRun]:
-    """The rows of a table of runs; a stage is a part of its run, whose stages one of the rows tells."""
+    """The runs of a table; a stage is a part of its run, whose stages one of its rows states."""
     stages = {str(row["id"]): _STAGE.findall(str(row["arrival"])) for row in rows}
     found = []
     for row in rows:
@@ -100,7 +100,7 @@ def _judged(row: Row, measured: Measured) -> str:
 
 
 def _part(name: str, plan: tuple[tuple[float, float], ...]) -> tuple[int, int] | None:
-    """Which requests the figures are of."""
+    """The part of the requests that the figures cover."""
     counts = np.cumsum([0, *(round(rate * seconds) for rate, seconds in plan)])
     if first := re.search(r"-first(\d+)$", name):
         return 0, min(int(first[1]), int(counts[-1]))
@@ -113,7 +113,7 @@ def _part(name: str, plan: tuple[tuple[float, float], ...]) -> tuple[int, int] |
 def staged_traffic(
     plan: Sequence[tuple[float, float]], system: int, question: int, answer: int, seed: int = 0
 ) -> RequestTable:
-    """Stages of (requests per second, seconds), which go round prompts that share beginnings."""
+    """Requests of stages of (requests per second, seconds), which cycle through prompts with shared prefixes."""
     draw = np.random.default_rng(seed)
     arrivals, start = [], 0.0
     for rate, seconds in plan:

@@ -1,9 +1,9 @@
 """Runs of many adapters on one vLLM server, an hour each: the measurements behind arXiv 2508.08343 and 2602.24044.
 
 The client is `benchmarks/lora/benchmark_serving_by_time.py` of FerranAgulloLopez/GPULLMAdapterOptimization (a5ae1f0):
-rates go round robin over the adapters, gaps are exponential and not rescaled, all ends when the time is over, and only
+rates are assigned round robin, gaps are exponential and not rescaled, the run ends when the time is over, and only
 answers that are complete by then count. Its machine has 28,232 ports for connections to a server (Linux's default
-range): requests beyond so many in flight fail at once. The server (its `launcher.sh`) got `--max-num-seqs` 2048,
+range): requests beyond this number in flight fail at once. The server (its `launcher.sh`) got `--max-num-seqs` 2048,
 `--no-enable-prefix-caching` and its slots; a step's tokens are vLLM's default for a device of less than 70 GiB.
 """
 
@@ -29,22 +29,22 @@ PORTS = 28232
 STEP_TOKENS = 2048
 FORK = "earlier fork"
 FIRST_LOAD_S = 0.31
-"""An adapter is made when it is first asked for (`--dummy-lora-modules`), and all wait. Where one request in 80 is its
-adapter's first, the 99th percentile of the times to the first token is 0.33 to 0.40 s, at rank 8 and 16 alike."""
+"""Seconds to create an adapter at its first request (`--dummy-lora-modules`), while all wait. If one request in 80 is
+its adapter's first, the 99th percentile of the time to first token is 0.33 to 0.40 s, at ranks 8 and 16."""
 
 FORK_LOAD_S = 0.18
-"""The same of the earlier fork, whose adapters were files: chosen on seven runs, by requests per second; 0.15 to 0.25 s
-do about alike. Files of 80 MB took 0.04 to 0.08 s from the page cache and 0.26 s at first (profile `vllm-0.5`)."""
+"""The same for the earlier fork, whose adapters were files, chosen on seven runs by requests per second; 0.15 to 0.25 s
+fit about as well. Files of 80 MB took 0.04 to 0.08 s from the page cache and 0.26 s at first (profile `vllm-0.5`)."""
 
 SCRAPES = Scrapes(pause_s=2.0, line_s=12e-6, name_s=0.2e-6)
-"""`benchmarks/lora/concurrent_metrics_checker.py` reads `/metrics` every two seconds. What a line takes is chosen on
-half of the runs, by their mean times to the first token: 8 to 14 us and 0.2 to 0.4 us for each name do about alike."""
+"""`benchmarks/lora/concurrent_metrics_checker.py` reads `/metrics` every two seconds. The time per line is chosen on
+half of the runs, by mean time to first token: 8 to 14 us, and 0.2 to 0.4 us per name, fit about equally well."""
 
 NO_HOURS = "no duration is stated, nor measured"
 
 
 def bsc_run(row: Row, measured: Measured) -> MeasuredRun:
-    """A row of runs. Raises ConfigError for a row that cannot be understood."""
+    """The run of a row. Raises ConfigError for a row that cannot be parsed."""
     fork = "fork" in str(row["framework"]).lower()
     name = str(row["id"])
     seconds = _seconds(row, measured)
@@ -89,16 +89,16 @@ def bsc_run(row: Row, measured: Measured) -> MeasuredRun:
 
 
 def served_share(measured: Measured, offered: float) -> float:
-    """The measured part of the offered load that was answered: a full queue tells little of a server's speed."""
+    """The answered share of the offered load; figures of a growing queue say little about the server's speed."""
     return dict(measured).get("request_throughput", np.nan) / offered if offered else np.nan
 
 
 def adapter_traffic(
     rates: np.ndarray[Any, Any], seconds: float, prompt: float, answer: float, *, fixed: bool, seed: int
 ) -> RequestTable:
-    """Requests of adapters that each come at random at a rate of their own, as many as these rates give on average.
+    """Requests to adapters with random arrivals, each at its own rate; their number is the expected one.
 
-    fixed: all lengths are the means; else they are drawn about them
+    fixed: whether all lengths are the means; otherwise they are random with these means
     """
     draw = np.random.default_rng(seed)
     count = round(float(rates.sum()) * seconds)
@@ -112,7 +112,7 @@ def adapter_traffic(
 
 
 def _rates(row: Row) -> np.ndarray[Any, Any]:
-    """Requests per second of each adapter: those listed go round over all of them."""
+    """Requests per second of each adapter; the listed rates are assigned round robin."""
     listed = [float(rate) for rate in re.findall(r"[\d.]+", str(row["adapter_rates_per_s"]))]
     adapters = whole(row, "adapters")
     if not listed or not adapters or min(listed) <= 0:
@@ -124,7 +124,7 @@ def _rates(row: Row) -> np.ndarray[Any, Any]:
 
 
 def _seconds(row: Row, measured: Measured) -> float:
-    """How long requests were sent: as stated, or as the client's own duration says."""
+    """Seconds during which requests were sent: as stated, or the client's reported duration."""
     if row["duration_s"] == row["duration_s"]:
         return above_zero(row, "duration_s")
     found = dict(measured).get("duration", 0.0)

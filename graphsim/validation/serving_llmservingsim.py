@@ -1,7 +1,7 @@
-"""Traces that LLMServingSim's authors replayed on vLLM 0.19: figures of all requests, and seconds of the engine's log.
+"""Traces that LLMServingSim's authors replayed on vLLM 0.19: figures of all requests, and the engine's log by second.
 
-Each request's arrival and lengths lie beside the tables, as `…/traces/ID.csv`, with what was measured of it. Two data
-parallel engines take requests in turn: one of them is simulated, with its half.
+Each request's arrival, lengths and measured times are next to the tables, as `…/traces/ID.csv`. Two data-parallel
+engines receive requests in turn; one of them is simulated, with its half.
 """
 
 from __future__ import annotations
@@ -32,7 +32,11 @@ TRACE = ("arrival_s", "input_len", "output_len")
 
 
 def trace_run(row: Row, measured: Measured, beside: Path) -> MeasuredRun:
-    """A row of runs. beside: the folder of its table. Raises ConfigError where its trace is not found."""
+    """The run of a row.
+
+    beside: the folder of its table
+    Raises ConfigError if its trace is not found.
+    """
     name = str(row["id"])
     path = next((p for p in (beside / f"{name}.csv", beside.parent / "traces" / f"{name}.csv") if p.is_file()), None)
     if path is None:
@@ -65,7 +69,7 @@ def trace_run(row: Row, measured: Measured, beside: Path) -> MeasuredRun:
 
 
 def series(found: Outcome, run: MeasuredRun, seconds: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
-    """SERIES at some seconds of the engine's log: rates of the second up to each, counts at its end."""
+    """SERIES at some seconds of the engine's log: rates over the preceding second, counts at its end."""
     rows = found.run.steps
     ends = rows[:, 0] + rows[:, 1]
     engines = float(run.about["engines"])
@@ -86,5 +90,5 @@ def series(found: Outcome, run: MeasuredRun, seconds: np.ndarray[Any, Any]) -> d
 
 
 def seconds_of(frame: pd.DataFrame) -> np.ndarray[Any, Any]:
-    """The time of each line of one run's log."""
+    """The time of each line of a run's log, in seconds."""
     return np.array([number(row, "t") for row in frame.to_dict("records")])

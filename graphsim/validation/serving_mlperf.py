@@ -1,9 +1,9 @@
-"""Submissions to MLPerf Inference: tokens per second of a system whose requests keep limits, against its capacity.
+"""Submissions to MLPerf Inference: tokens per second of a system under latency limits, compared with its capacity.
 
-A row says model, devices and scenario, and neither degrees nor formats nor lengths; what is simulated in their place
-stands here and in each line's `configuration`. Requests come by chance (Poisson) and 99 of 100 must keep both limits.
-Devices of a system serve copies of the model side by side, so that one is simulated and counts for all of them. A
-submission is tuned and an upper bound: what is predicted is to be 50 to 110 % of it.
+A row states model, devices and scenario, but no degrees, formats or lengths; the assumed ones are stated here and in
+each line's `configuration`. Arrivals are a Poisson process, and 99 of 100 requests must meet both limits. The devices
+of a system are independent replicas, so that one is simulated and scaled. A submission is tuned, and so an upper bound:
+the prediction should be 50 to 110 % of it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ REQUESTS = 6000
 
 @dataclass(frozen=True, slots=True)
 class Benchmark:
-    """One of the suite's models. tokens: of an answer on average; limits: ttft_s and tpot_s of each scenario."""
+    """A model of the suite.
+
+    tokens: mean tokens of an answer
+    limits: ttft_s and tpot_s of each scenario
+    """
 
     model: str
     tokens: float
@@ -35,8 +39,8 @@ class Benchmark:
 
 LLAMA2_70B = Benchmark("llama-2-70b", 294.45, {"Server": (2.0, 0.2), "Interactive": (0.45, 0.04)})
 """Limits of the suite; the mean answer is the middle of what its closed division allows, 265.005 to 323.895 tokens a
-sample (mlcommons/inference_results_v4.1, a submission's README). Nobody states the prompts' length: they are taken to
-be as long as answers, and both to lie evenly between half and one and a half times that."""
+sample (mlcommons/inference_results_v4.1, a submission's README). The prompts' length is not stated: prompts are assumed
+to be as long as answers, and both to be uniform between 0.5 and 1.5 times the mean."""
 
 BENCHMARKS = {"llama2-70b-99": LLAMA2_70B, "llama2-70b-99.9": LLAMA2_70B}
 FORMATS = {
@@ -46,13 +50,13 @@ FORMATS = {
     "cdna3": "fp8",
     "hopper": "fp8",
 }
-"""The smallest format of weights that devices of an architecture multiply in."""
+"""The narrowest weight format that the matrix units of an architecture support."""
 SEQUENCES, STEP_TOKENS = 2048, 8192
-"""Of a step: engines of submissions are not left at the defaults of a server for everybody."""
+"""Sequences and tokens of a step; submissions do not use the engines' general defaults."""
 
 
 def mlperf_lines(rows: Sequence[Row], progress: Callable[[str], None] | None) -> Iterator[dict[str, Any]]:
-    """A line a row: tokens per second of the system, submitted and predicted."""
+    """One line per row: tokens per second of the system, submitted and predicted."""
     for row in rows:
         predicted, problem, told = np.nan, "", ""
         try:
@@ -80,7 +84,7 @@ def _predicted(row: Row) -> tuple[float, str]:
 
 @lru_cache(maxsize=64)
 def _capacity(model: str, tokens: float, device: str, ttft_s: float, tpot_s: float) -> tuple[float, str]:
-    """Tokens per second of one device at the highest rate that keeps the limits, and what was simulated."""
+    """Tokens per second of one device at the highest rate that meets the limits, and the simulated configuration."""
     from graphsim.hardware import load_hardware
     from graphsim.serving.capacity import capacity
     from graphsim.serving.engine_limits import EngineLimits

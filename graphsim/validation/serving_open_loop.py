@@ -1,8 +1,8 @@
 """Tables of `bench_serving` at stated rates: SGLang on H200 with its cliff, vLLM and its ROCm build with Llama-405B.
 
 SGLang's client draws lengths from numpy's generator of seed 1, uniform up to the stated ones (range ratio 0), inputs
-first: sums of the table are met to the token. Its gaps are exponential and not rescaled. Of ShareGPT texts the sums
-are known: chats of the stand-in's shape that have them.
+first, which reproduces the sums of the table exactly. Its gaps are exponential and not rescaled. Of ShareGPT texts only
+the sums are known; they are replaced by chats of the stand-in's distribution with the same sums.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ CLIENT_SEED = 1
 OLD_CHUNK = 8192
 """SGLang 0.3 and 0.4: `--chunked-prefill-size` by default, 16384 from 2025 on with much memory."""
 OLD_SHARES_FROM, OLD_SHARES = (1, 2, 4, 8, 16), (0.88, 0.87, 0.85, 0.81, 0.79)
-"""SGLang 0.4.0, python/sglang/srt/server_args.py: `--mem-fraction-static` by default, from so many devices on."""
+"""SGLang 0.4.0, python/sglang/srt/server_args.py: `--mem-fraction-static` by default, by least number of devices."""
 
 _DEVICES = re.compile(r"(\d+)x(\w+)\s+(\d+)(FP8)-(\w+)")
 
 
 def figures_of(row: Row) -> Measured:
-    """The columns of a row that hold figures."""
+    """The columns of a row with figures."""
     return tuple(
         (str(name), number(row, str(name))) for name, value in row.items() if _is_told(str(name)) and value == value
     )
@@ -48,7 +48,7 @@ def _is_told(name: str) -> bool:
 
 
 def sglang_run(row: Row) -> MeasuredRun:
-    """A row of SGLang's open loop. Raises ConfigError for a row that cannot be understood."""
+    """The run of a row of SGLang's open loop. Raises ConfigError for a row that cannot be parsed."""
     name, rate, count = str(row["id"]), float(row["request_rate"]), whole(row, "completed")
     sums = number(row, "total_input_tokens") / count, number(row, "total_output_tokens") / count
     stated = whole(row, "random_input_len"), whole(row, "random_output_len")
@@ -75,7 +75,7 @@ def sglang_run(row: Row) -> MeasuredRun:
 
 
 def sglang_lengths(count: int, prompt: int, answer: int, ratio: float) -> tuple[Values, Values]:
-    """Prompts and answers of `--dataset-name random` as the client of 2024 and 2025 draws them."""
+    """Prompt and answer lengths of `--dataset-name random`, as drawn by the client of 2024 and 2025."""
     draw = np.random.RandomState(CLIENT_SEED)
     prompts = draw.randint(max(int(prompt * ratio), 1), prompt + 1, size=count)
     return prompts, np.maximum(draw.randint(int(answer * ratio), answer + 1, size=count), 1)
@@ -89,7 +89,7 @@ def arrivals_at(rate: float, count: int, draw: np.random.Generator) -> Values:
 
 
 def dstack_run(row: Row, place: int) -> MeasuredRun:
-    """A row of Llama-405B's open loop. Raises ConfigError for a row that cannot be understood."""
+    """The run of a row of Llama-405B's open loop. Raises ConfigError for a row that cannot be parsed."""
     name = str(row.get("id", place))
     told = _DEVICES.search(str(row["gpu"]))
     if not told:
@@ -126,11 +126,11 @@ _TRAFFIC = re.compile(r"up to (\d+) in / (\d+) out, (\d+) prompts, rate ([\d.]+)
 THREADS_COLUMNS = {"workload", "lora", "metric", "value", "source"}
 NOT_TOLD = "not simulated: the thread does not tell what ran"
 RANK = 16
-"""Of adapters whose rank the thread does not tell: assumed."""
+"""Assumed rank of adapters, which the thread does not state."""
 
 
 def starved_run(row: Row, measured: Measured) -> MeasuredRun:
-    """A row of a thread about more adapters than places: SGLang before its drainer. NOT_TOLD for any other row."""
+    """The run of a row of a thread on more adapters than slots (SGLang before its drainer). NOT_TOLD for other rows."""
     adapters, traffic = _STARVED.search(str(row["lora"])), _TRAFFIC.search(str(row["workload"]))
     if not adapters or not traffic or not is_run_figure(str(row["metric"])):
         return MeasuredRun(id=str(row["id"]), measured=measured, problem=NOT_TOLD)

@@ -1,14 +1,14 @@
 """Benchmarks of prefill and decode workers on one node, a closed loop each: dstack's ratios of gpt-oss-120b on H200.
 
 The client draws the same prompts in every run of a length (the sums of their tokens agree to one), and SGLang keeps
-prompts in its prefix cache: a run behind another one of the same day finds them on the prefill workers that had them,
-unless longer prompts have pushed them out since. The file names say when a run ended. Answers end by chance at each
-token, up to the stated most, with the mean that was measured.
+prompts in its prefix cache: a run after another one of the same day finds them on the prefill workers that had them,
+unless longer prompts have evicted them since. The file names state when a run ended. Answers end at each token with the
+same probability, up to the stated maximum, with the measured mean.
 
 Kernels of gpt-oss are those measured under vLLM: on Hopper both run its experts with OpenAI's Triton kernels (SGLang,
 python/sglang/srt/server_args.py: moe_runner_backend = triton_kernel), which SGLang's own table does not hold.
 
-Constants of the hand-over are chosen on one prefill and one decode worker and judged on two of each.
+Constants of the KV transfer are chosen on one prefill and one decode worker, and evaluated on two of each.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ from graphsim.validation.run_lines import NOT_SIMULATED, Progress
 from graphsim.validation.validate import hardware_name
 
 COLUMNS = {"prefill_workers", "decode_workers", "kv_transfer", "max_concurrency", "output_tokens_max"}
-"""What tells such a table."""
+"""Columns that identify such a table."""
 
 RULES, KERNELS = "sglang-0.5.9", "vllm-0.11"
-"""Profiles of September 2025: whose scheduler, and whose kernels."""
+"""Profiles of September 2025: that of the scheduler, and that of the kernels."""
 
 HAND_OVER = Transfer(bytes_per_s=4.3e9, setup_s=60e-3, descriptor_s=150e-6)
-"""Of NIXL within a node. bytes_per_s: what a device receives in vLLM issue 50913, 4,319 MB/s. setup_s and descriptor_s,
-of each layer's keys or values: chosen on one worker of each kind, where the median error of mean TTFT is 19 %; with
-half or twice of either it is 21 to 32 %."""
+"""KV transfer by NIXL within a node. bytes_per_s: received by a device in vLLM issue 50913, 4,319 MB/s. setup_s, and
+descriptor_s per layer's keys or values: chosen on one worker of each kind, where the median error of mean TTFT is 19 %;
+with half or twice of either it is 21 to 32 %."""
 
 ENDED = re.compile(r"(\d{8})_(\d{6})")
 
@@ -73,7 +73,10 @@ def pd_ratio_lines(rows: Sequence[Row], progress: Progress | None) -> Iterator[d
 
 
 def _outcome(row: Row, earlier: int) -> Outcome:
-    """The requests of a row as its workers answer them. earlier: runs behind which its prompts are known."""
+    """The requests of a row, as answered by its workers.
+
+    earlier: number of earlier runs with the same prompts
+    """
     count, done = whole(row, "num_prompts"), whole(row, "completed")
     if done < count:
         raise ConfigError(f"not simulated: {count - done} of {count} requests failed")
@@ -99,7 +102,7 @@ def _outcome(row: Row, earlier: int) -> Outcome:
 
 
 def _table(row: Row, count: int) -> RequestTable:
-    """Prompts of equal length, each a text of its own."""
+    """Requests with prompts of equal length and different texts."""
     prompt = round(number(row, "total_input_tokens") / count)
     answers = lengths_by_chance(number(row, "total_output_tokens") / count, whole(row, "output_tokens_max"), count)
     prefixes = Prefixes(start=np.arange(count + 1), segment=np.arange(count), end=np.full(count, prompt))
@@ -107,9 +110,9 @@ def _table(row: Row, count: int) -> RequestTable:
 
 
 def lengths_by_chance(mean: float, most: int, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Lengths that end with the same chance at each token, or at the most, of about that mean.
+    """Lengths with the given mean that end with the same probability at each token, up to `most`.
 
-    Quantiles of an exponential distribution of scale s, cut at the most: its mean is s (1 - exp(-most / s)).
+    Quantiles of an exponential distribution of scale s, truncated at `most`: its mean is s (1 - exp(-most / s)).
     """
     scales = np.geomspace(most / 500.0, most * 500.0, 4096)
     scale = float(np.interp(min(mean, float(most)), -scales * np.expm1(-most / scales), scales))
@@ -118,7 +121,7 @@ def lengths_by_chance(mean: float, most: int, count: int) -> np.ndarray[Any, np.
 
 
 def _known_prompts(rows: Sequence[Row]) -> Mapping[str, int]:
-    """How many earlier runs of each row's servers left its prompts in their prefix caches."""
+    """For each row, the number of earlier runs whose prompts are still in the servers' prefix caches."""
     capacity: dict[int, int] = {}
     found = {str(row["id"]): 0 for row in rows}
     timed = [(at, row) for row in rows if (at := ENDED.search(str(row.get("source", ""))))]
@@ -152,7 +155,7 @@ def _tokens(row: Row, known: dict[int, int]) -> int:
 
 
 def _warm(count: int, workers: int, earlier: int) -> list[list[int]]:
-    """The prompts that each worker has seen, to each of which any of them went by chance in each earlier run."""
+    """Cached prompts by worker, with each prompt of each earlier run sent to a random worker."""
     draw = np.random.default_rng(1)
     share = 1.0 - (1.0 - 1.0 / workers) ** earlier
     return [np.flatnonzero(draw.random(count) < share).tolist() for _ in range(workers)]

@@ -1,6 +1,6 @@
-"""What other simulators said of measured runs, beside the measurement and what is simulated here: a line each.
+"""Predictions of other simulators for measured runs, next to the measurement and graphsim's own: one line each.
 
-Runs are found by their ids in the tables of runs that lie beside (`…_runs.csv`).
+Runs are found by their ids in the adjacent tables of runs (`…_runs.csv`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ UNKNOWN = "no table of runs beside it holds this id"
 
 
 def peer_lines(frame: pd.DataFrame, path: str, most: int | None, progress: Progress | None) -> Iterator[dict[str, Any]]:
-    """id, metric, measured, predicted, error and problem as everywhere, and simulator, peer_predicted, peer_error."""
+    """id, metric, measured, predicted, error and problem, followed by simulator, peer_predicted and peer_error."""
     known, figures = _known(frame, path)
     names = [str(name) for name in frame["id"].unique()]
     runs = [known.get(name, MeasuredRun(id=name, measured=(), problem=UNKNOWN)) for name in names]
@@ -51,7 +51,7 @@ def peer_lines(frame: pd.DataFrame, path: str, most: int | None, progress: Progr
 
 
 def _known(frame: pd.DataFrame, path: str) -> tuple[dict[str, MeasuredRun], dict[str, Figure]]:
-    """Runs by their ids, with the figures that the peers were compared with, and what predicts these."""
+    """Runs by id, with the figures that the peers were compared with, and the function that predicts these."""
     measured: dict[str, dict[str, float]] = {}
     for row in frame.to_dict("records"):
         measured.setdefault(str(row["id"]), {}).setdefault(str(row["metric"]), float(row["measured"]))

@@ -1,13 +1,12 @@
-"""Tables of routers: the same adapters and requests on replicas behind one router or another.
+"""Tables that compare routers: the same adapters and requests on replicas behind different routers.
 
-The table does not tell the device, but that it reports 24,564 MiB, which an RTX 4090 does; nor how often each adapter
-was asked for. So figures say little by themselves, and ratios of routers much. The adapters' popularity is a power law
-whose exponent is chosen on the rates 8, 24 and 40 (that the ratios of throughput have no bias on average) and judged
-on 16, 32 and 48; the static map deals adapters out to replicas in turn, and gaps are those of a Poisson process.
+The table states neither the device (it reports 24,564 MiB, as an RTX 4090 does) nor the adapters' popularity. So
+absolute figures mean little, but ratios between routers do. The popularity is assumed as a power law whose exponent is
+chosen on the rates 8, 24 and 40 (such that ratios of throughput have no bias on average) and evaluated on 16, 32 and
+48. The static map assigns adapters to replicas in turn, and arrivals are a Poisson process.
 
-A step of decoding reads all weights, and gives a token to each of the sequences that run. Rows with more tokens a
-second than the stated number of sequences and the device's bandwidth allow ran otherwise than they state, and are
-judged apart.
+A decode step reads all weights and generates one token per running sequence. Rows with more tokens per second than the
+stated number of sequences and the device's bandwidth allow cannot have run as stated, and are judged separately.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ from graphsim.validation.stand_in_lengths import chat_lengths
 COLUMNS = {"routing", "replicas", "max_running_requests_per_replica", "max_loras_per_batch", "adapters", "ranks"}
 DEVICE = "rtx-4090"
 EXPONENT = 1.3
-"""Of the popularity; S-LoRA's traffic has 1 (arXiv 2311.03285)."""
+"""Exponent of the popularity; S-LoRA's traffic has 1 (arXiv 2311.03285)."""
 SEED = 0
 JUDGED = "ratios of routers alone: the device is not told"
-BEYOND = f"{JUDGED}; more tokens a second than so many sequences get where each step reads the weights"
+BEYOND = f"{JUDGED}; more tokens per second than that many sequences can get if each step reads the weights"
 MIGRATION = f"{JUDGED}; requests that move between replicas are not simulated"
 
 
 def routing_run(row: Row, place: int) -> MeasuredRun:
-    """A row. Raises ConfigError for one that cannot be understood."""
+    """The run of a row. Raises ConfigError for a row that cannot be parsed."""
     name, count, rate = str(row.get("id", place)), whole(row, "completed"), number(row, "offered_rate_req_s")
     adapters, replicas = whole(row, "adapters"), whole(row, "replicas")
     means = number(row, "total_input_tokens") / count, number(row, "total_generated_tokens") / count
@@ -78,7 +77,7 @@ def _judged(row: Row, most: float) -> str:
 
 
 def most_tokens_per_s(row: Row) -> float:
-    """What the replicas of a row generate at most: all sequences that may run, a token each for all weights read."""
+    """Upper bound of a row's tokens per second: one token of each running sequence per reading of the weights."""
     deployment = Deployment(str(row["model"]), DEVICE, precision=str(row["precision"]))
     weights = sum(float(op.work().weight_bytes) * times for _, op, times in walk(deployment.decode(1, 1)))
     running = whole(row, "replicas") * whole(row, "max_running_requests_per_replica")
@@ -86,7 +85,7 @@ def most_tokens_per_s(row: Row) -> float:
 
 
 def router_of(told: str, adapters: int, replicas: int) -> Router:
-    """The router of a row. Raises ConfigError for one that is not known."""
+    """The router of a row. Raises ConfigError for an unknown one."""
     if told.startswith("static"):
         return StaticMap({adapter: adapter % replicas for adapter in range(adapters)})
     if told.startswith("least loaded"):

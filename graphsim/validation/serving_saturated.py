@@ -1,6 +1,7 @@
-"""Servers that always run as many sequences as they have places for: ML.ENERGY's, with samples of a cut distribution.
+"""Saturated servers, which always run their largest batch: those of ML.ENERGY, with sampling from a truncated
+distribution.
 
-Power and energy are those of the measured time per token (`graphsim.validation.energy`), all times the loop's.
+Power and energy are computed at the measured time per token (`graphsim.validation.energy`); times are simulated.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from graphsim.validation.served import lines_of
 from graphsim.validation.served_rows import Pool, ServedRow
 
 COLUMN = "energy_per_token_j"
-"""What tells such a table."""
+"""Column that identifies such a table."""
 
 SPREAD = 0.25
-"""The shortest answer over the longest one, where only the mean is told: assumed."""
+"""Assumed ratio of the shortest to the longest answer, if only the mean is stated."""
 
 
 def saturated_lines(row: Row, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """A line for each of the row's figures by these names."""
+    """A line for each of the row's figures in `names`."""
     told = [name for name in names if row[name] == row[name]]
     timed = {line["metric"]: line for line in lines_of(_served(row, told))}
     for metric in told:
@@ -49,7 +50,7 @@ def _energy(row: Row, metric: str) -> dict[str, Any]:
 
 
 def _served(row: Row, told: Sequence[str]) -> ServedRow:
-    """As many clients as ran on average."""
+    """The row as a closed loop, with the average number of running sequences as the number of clients."""
     prompt = PROMPT_TOKENS.get(str(row["task"]), PROMPT_TOKENS["lm-arena-chat"])
     devices, answer = whole(row, "gpus"), number(row, "avg_output_len")
     clients = max(1, round(number(row, "avg_batch_size")))

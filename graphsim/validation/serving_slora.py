@@ -1,9 +1,9 @@
-"""S-LoRA's own runs on an A10G: requests to many adapters, with gaps that come in bursts.
+"""S-LoRA's own runs on an A10G: requests to many adapters, with bursty arrivals.
 
 The client draws everything from numpy's generator of seed 42 (`benchmarks/trace.py`, `run_exp.py` of S-LoRA c1ddf48),
-so that its trace is known to the request: adapters by a power distribution, uniform at alpha = 1, gaps of a gamma
-distribution of all adapters together. The server (`launch_server.py`) has a pool of 14,000 tokens, which holds the
-adapters in use as well. A figure of time is of all answers; `strip_throughput` leaves ten seconds at both ends out.
+so that its trace is known exactly: adapters by a power distribution, uniform at alpha = 1, and gaps of all adapters
+together by a gamma distribution. The server (`launch_server.py`) has a pool of 14,000 tokens, which also holds the
+adapters in use. Latencies are over all answers; `strip_throughput` excludes ten seconds at both ends.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ OTHER = {
     "vllm": "not simulated: vLLM with weights merged, one server per adapter",
     "ablation_mem": "",
 }
-"""What the artifact calls variants of its server, and why they are not simulated."""
+"""Variants of the server that are not simulated, by their names in the artifact, and the reasons."""
 
 SCHEDULERS = ("pets", "lifo")
-"""Variants that order their queue otherwise, with the same server behind it: judged apart."""
+"""Variants that differ only in the order of the queue; judged separately."""
 
 REAL = "not simulated: the trace of LMSYS Arena is not public"
 _RANGE = re.compile(r"U\[(\d+), ?(\d+)\]")
 
 
 def slora_run(row: Row, measured: Measured) -> MeasuredRun:
-    """A row of runs. Raises ConfigError for a row that cannot be understood."""
+    """The run of a row. Raises ConfigError for a row that cannot be parsed."""
     name, variant = str(row["id"]), str(row["framework"]).rpartition(":")[2].strip()
     about = {"variant": variant, "adapters": str(row["adapters"]), "rate": row["rate_req_s"]}
     if variant == "ablation_mem":
@@ -80,7 +80,7 @@ def bursts(
     adapters: int, alpha: float, rate: float, cv: float, seconds: float, prompts: tuple[int, int],
     answers: tuple[int, int],
 ) -> RequestTable:  # fmt: skip
-    """The client's requests, drawn in its order from numpy's older generator, whose numbers never change."""
+    """The client's requests, drawn in its order from numpy's legacy generator, whose stream is frozen."""
     draw = np.random.RandomState(SEED)
     count = int(rate * seconds)
     chosen = (draw.power(alpha, count) * max(adapters, 1)).astype(np.int64)
@@ -90,7 +90,7 @@ def bursts(
 
 
 def slora_figure(found: Outcome, run: MeasuredRun, name: str) -> tuple[float, str]:
-    """A prediction and a problem, of which one says something."""
+    """A prediction and a problem, one of which is set."""
     count = len(found.sent_s)
     if not count:
         return np.nan, "no request is answered"

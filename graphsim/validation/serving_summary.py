@@ -1,4 +1,4 @@
-"""What a long table of `graphsim validate serving` says, in a short one."""
+"""A short summary of a long table of `graphsim validate serving`."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
 REST = "mean_e2e_less_ttft_ms"
-"""What a request takes after its first token: from two figures of the same run."""
+"""Time of a request after its first token: the difference of two figures of the same run."""
 
 SERVED, KEPT_UP = 0.95, "95 % of the load answered"
-"""Below this part of the offered load a queue grows, and its wait tells of the run's length, not of the server."""
+"""Share of the offered load below which the queue grows, so that waits measure the run's length, not the server."""
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Errors by metric of what is simulated: rows, median size, 90th percentile, median with its sign.
+    """Errors of simulated figures by metric: rows, median and 90th percentile of the absolute error, median error.
 
-    judged: "" or why rows are judged apart; where: "" for all rows, or which of them
-    held_out: the median of the half of runs that chooses no constants
-    Of a table of other simulators: the median size of their errors and of graphsim's on the same rows, by simulator
-    and metric.
+    judged: "" or the reason why rows are judged separately
+    where: "" for all rows, or the subset
+    held_out: the median over the half of the runs that no constants were chosen on
+    For a table of other simulators: the median absolute errors of theirs and of graphsim on the same rows, by
+    simulator and metric.
     """
     import pandas as pd
 
@@ -47,7 +48,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rests(known: pd.DataFrame) -> pd.DataFrame:
-    """E2E less TTFT of the runs that have both."""
+    """E2E minus TTFT of the runs that have both."""
     wide = {
         name: known[known["metric"] == f"mean_{name}_ms"].drop_duplicates("id").set_index("id")
         for name in ("e2e", "ttft")
@@ -59,7 +60,7 @@ def _rests(known: pd.DataFrame) -> pd.DataFrame:
 
 
 def _kept_up(known: pd.DataFrame) -> pd.DataFrame:
-    """Times of runs whose server kept up, where the table tells what was offered."""
+    """Times of runs whose server kept up, if the table states the offered load."""
     if "served_share" not in known.columns:
         return known.iloc[:0]
     return known[(known["served_share"] >= SERVED) & known["metric"].str.endswith("_ms")].assign(where=KEPT_UP)

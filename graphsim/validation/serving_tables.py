@@ -1,4 +1,4 @@
-"""Tables of runs that are simulated over time, told by their columns, and what reads and predicts each."""
+"""Tables of runs that are simulated over time, identified by their columns, with the reader and predictor of each."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Reader = Callable[[Sequence[Row], Mapping[str, Measured], Path], list[MeasuredRu
 
 
 def each_run(read: Callable[[Row, Measured, Path], MeasuredRun]) -> Reader:
-    """A reader of tables whose rows stand alone; a row that cannot be understood says why."""
+    """A reader of tables whose rows are independent; a row that cannot be parsed states the reason."""
 
     def reader(rows: Sequence[Row], measured: Mapping[str, Measured], beside: Path) -> list[MeasuredRun]:
         return [_read(read, row, measured.get(str(row["id"]), ()), beside) for row in rows]
@@ -60,11 +60,11 @@ RUNS: tuple[tuple[set[str], Reader, Figure], ...] = (
     (serving_llmservingsim.COLUMNS, each_run(serving_llmservingsim.trace_run), named_figure),
     (serving_blis.COLUMNS, lambda rows, told, beside: serving_blis.blis_runs(rows, told), blis_figure),
 )
-"""Tables of runs whose figures stand in a table of their own."""
+"""Tables of runs whose figures are in a separate table."""
 
 
 def read_runs(frame: pd.DataFrame, measured: Mapping[str, Measured], path: str) -> tuple[list[MeasuredRun], Figure]:
-    """The runs of a table, and what predicts their figures; runs of a layout that is not known say so."""
+    """The runs of a table, and the function that predicts their figures; runs of an unknown layout state that."""
     rows = frame.to_dict("records")
     for columns, reader, figure in RUNS:
         if columns <= set(frame.columns):
@@ -76,7 +76,9 @@ def read_runs(frame: pd.DataFrame, measured: Mapping[str, Measured], path: str) 
 
 
 def measured_of(frame: pd.DataFrame) -> dict[str, Measured]:
-    """The figures of each run, by its id, from a table of id, metric and value; what is no number is not told."""
+    """The figures of each run, by its id, from a table of id, metric and value; values that are not numbers are
+    left out.
+    """
     values = numbers_of(frame["value"])
     found: dict[str, list[tuple[str, float]]] = {}
     for name, metric, value in zip(frame["id"], frame["metric"], values, strict=True):
@@ -87,7 +89,7 @@ def measured_of(frame: pd.DataFrame) -> dict[str, Measured]:
 def own_lines(
     frame: pd.DataFrame, most: int | None, progress: Progress | None
 ) -> Iterator[dict[str, Any]] | None:  # fmt: skip
-    """The lines of a table that holds its runs' figures itself, None where no run over time is known of it."""
+    """The lines of a table that includes its runs' figures; None if its layout has no runs over time."""
     columns = set(frame.columns)
     if columns >= serving_open_loop.SGLANG_COLUMNS:
         read = serving_open_loop.sglang_run
@@ -106,7 +108,7 @@ def own_lines(
 
 
 def _spread(rows: Sequence[Row], most: int | None) -> Sequence[Row]:
-    """As many rows as asked for, at equal distances."""
+    """At most `most` rows, evenly spaced."""
     if most is None or most >= len(rows):
         return rows
     return [rows[i] for i in sorted({i * len(rows) // most for i in range(most)})]
@@ -125,7 +127,7 @@ def _each(frame: pd.DataFrame, read: Callable[[Row, int], MeasuredRun]) -> list[
 
 
 def _threads(frame: pd.DataFrame, progress: Progress | None) -> Iterator[dict[str, Any]]:
-    """Figures of threads, a row each: a name and a value, which need not be a number."""
+    """Figures of threads, one per row: a name and a value, which may be text."""
     for row in frame.to_dict("records"):
         try:
             value = float(row["value"])
@@ -137,7 +139,7 @@ def _threads(frame: pd.DataFrame, progress: Progress | None) -> Iterator[dict[st
 def series_lines(
     frame: pd.DataFrame, path: str, most: int | None, progress: Progress | None
 ) -> Iterator[dict[str, Any]]:
-    """Lines of a log of an engine, second by second: a figure for each quantity of each line of the log."""
+    """Lines of an engine's log, second by second: one figure per quantity and line of the log."""
     from graphsim.files.measured import read_facts
 
     beside = Path(path).with_name(Path(path).name.replace("_timeseries", "_runs"))

@@ -1,4 +1,4 @@
-"""A measured run, simulated by the engine it ran on."""
+"""The simulation of a measured run on its engine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from graphsim.validation.scrapes import told_later
 
 @dataclass(frozen=True, eq=False)
 class _Shared:
-    """Equal for parts of one run."""
+    """The inputs of a simulation, equal for parts of one run."""
 
     run: MeasuredRun
 
@@ -38,7 +38,7 @@ class _Shared:
 
 
 def simulated(run: MeasuredRun) -> Outcome:
-    """The run's requests as its server answers them, or those of its part. Raises ConfigError where none can be."""
+    """The requests of the run or part, as answered by its server. Raises ConfigError if it cannot be simulated."""
     if run.served is None:
         raise ConfigError(run.problem or "not simulated")
     whole = replayed(run.served) if run.run == run.id else _whole(_Shared(run))
@@ -47,16 +47,16 @@ def simulated(run: MeasuredRun) -> Outcome:
 
 @lru_cache(maxsize=64)
 def _whole(shared: _Shared) -> Replayed:
-    """All of a run that has several parts."""
+    """The whole of a run with several parts."""
     if shared.run.served is None:
         raise ConfigError(shared.run.problem)
     return replayed(shared.run.served)
 
 
 def replayed(served: Served) -> Replayed:
-    """The requests and what became of them. Raises ConfigError where they cannot be served.
+    """The simulated run of the requests. Raises ConfigError if they cannot be served.
 
-    What the engine refuses today is a note: it has run.
+    The engine's checks of its settings only give notes, as the run is known to have worked.
     """
     deployment = _deployed(served)
     limits, table = EngineLimits(**served.limits), served.table()
@@ -98,11 +98,11 @@ def _loads(served: Served, price: StepPrice) -> Callable[[int, bool], float]:
 
 
 SORTED_WORDS = 150_000.0
-"""Words of the vocabularies that the engines' `sampling_s` is from, Qwen3's and others: what takes it sorts them."""
+"""Vocabulary size behind the engines' `sampling_s` (Qwen3's and others), which is mostly sorting of logits."""
 
 
 def _deployed(served: Served) -> Deployment:
-    """What ran; sampling takes as much less as the model has fewer words."""
+    """The deployment that ran; the time of sampling is scaled by the vocabulary size."""
     engine = load_profile({"base": served.deployment["engine"], "notes_only": True})
     deployment = Deployment(**{**served.deployment, "engine": engine})
     if served.samples:

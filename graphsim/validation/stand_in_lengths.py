@@ -1,4 +1,4 @@
-"""Lengths of requests whose data set is named but not available: a stand-in of its shape, scaled to a run's means."""
+"""Lengths for runs whose data set is named but not available: a similar distribution, scaled to the run's means."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ ANSWERS = (
 """Quantiles of MLPerf's OpenOrca sample for Llama-2-70B (openshift-psap/performance-dashboard 7100702, 24,576 rows).
 
 Its means, 222 and 219 tokens, are close to those of ShareGPT as vLLM's benchmark filters it (222 and 194 where it was
-run, arXiv 2508.08343); the filtered texts themselves are not public as token counts. Whether long prompts have long
-answers is not known of them: both are drawn apart.
+run, arXiv 2508.08343); the filtered texts themselves are not public as token counts. The correlation of prompt and
+answer lengths is unknown: both are drawn independently.
 """
 
 
 def chat_lengths(count: int, mean_prompt: float, mean_answer: float, draw: np.random.Generator) -> tuple[Ints, Ints]:
-    """Prompts and answers of this many chats, in tokens, of about these means."""
+    """Prompt and answer lengths of `count` chats in tokens, with approximately the given means."""
     return _scaled(PROMPTS, mean_prompt, count, draw), _scaled(ANSWERS, mean_answer, count, draw)
 
 

@@ -1,4 +1,4 @@
-"""Exact structure against counted facts: parameters, adapters and matrix flops of Hugging Face configs."""
+"""Structure compared with exact counts: parameters, adapters and matrix flops of Hugging Face configs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TEXT_ALONE = ("llama4", "mllama", "qwen3_5", "qwen3_5_moe")
-"""Multimodal kinds of which transformers' AutoModelForCausalLM, by which facts are counted, makes the text part."""
+"""Multimodal model types for which AutoModelForCausalLM of transformers, the source of the counts, builds only the text
+part."""
 
 COLUMNS = ("name", "params", "prefill_flops_b2_s256", "lora_qv_r16", "lora_all_linear_r8")
 
@@ -29,7 +30,7 @@ COLUMNS = ("name", "params", "prefill_flops_b2_s256", "lora_qv_r16", "lora_all_l
 def validate_structure(path: str | Path) -> pd.DataFrame:
     """One row per fact of a CSV with the columns of `COLUMNS`: counted, simulated, whether they are equal.
 
-    The config of model `a/b` lies beside the CSV as `hf_configs/a--b_config.json`; blank facts are left out.
+    The config of model `a/b` is next to the CSV as `hf_configs/a--b_config.json`; blank facts are left out.
     Raises ConfigError for a file that cannot be read or lacks a column.
     """
     import pandas as pd

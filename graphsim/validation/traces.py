@@ -1,15 +1,15 @@
-"""Published requests per second of S-LoRA under an arrival trace against the estimate: `graphsim validate traces`.
+"""Published requests per second of S-LoRA on an arrival trace, compared with the estimate: `graphsim validate traces`.
 
-Its pool holds the KV cache and the adapters in use together, so adapters take the place of sequences (S-LoRA, arXiv
-2311.03285, section 5.1): rank r on q, k, v and o is worth 4 r tokens. The server keeps up as long as a batch of what
-the pool holds lets it; the last requests finish after the trace has ended:
+Its pool holds both the KV cache and the adapters in use, so that adapters displace sequences (S-LoRA, arXiv 2311.03285,
+section 5.1): rank r on q, k, v and o takes the memory of 4 r tokens. Capacity is that of the largest batch that fits in
+the pool, and the last requests finish after the trace has ended:
 
     requests / s = offered · T / (T · max(1, offered / capacity) + longest answer · TPOT)
     capacity = 1 / (prompt of one request + answer · TPOT(batch) / batch)
 
 The trace and the pool: S-LoRA c1ddf488, `benchmarks/exp_suite.py` (five minutes, lengths from 8 to 512, both uniform)
-and `benchmarks/launch_server.py` (14,000 tokens on an A10G). Times to the first token are left out: a queue's waiting
-is not an operation's.
+and `benchmarks/launch_server.py` (14,000 tokens on an A10G). Times to the first token are left out, as they are
+mostly waits in the queue.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FRAMEWORK, DEVICES, MODELS = "S-LoRA", {"1x A10G-24GB": "a10g"}, {"Llama-7B": "llama-2-7b"}
-"""The first Llama of 7 billion parameters has Llama 2's shapes."""
+"""Llama 7B has the shapes of Llama 2 7B."""
 
 POOL_TOKENS, TRACE_S = {"a10g": 14_000.0}, 300.0
 LENGTHS = re.compile(r"U\[(\d+),(\d+)\]")
@@ -82,7 +82,7 @@ def _mean(lengths: re.Match[str]) -> float:
 
 
 def _batch(pool: float, tokens: float, adapters: int, rank: float) -> int:
-    """The most sequences whose tokens and adapters the pool holds together."""
+    """The largest number of sequences whose tokens and adapters fit in the pool."""
     sequences = 1
     while (sequences + 1) * tokens + 4.0 * rank * expected_distinct(uniform(adapters), sequences + 1) <= pool:
         sequences += 1

@@ -1,7 +1,7 @@
-"""Measured training runs against the estimate: `graphsim validate training`.
+"""Measured training runs compared with the estimate: `graphsim validate training`.
 
-The layout of a table is told from its columns: runs with a `metric` column, single kernels of Liger's benchmark, or
-bytes that autograd saves. Every measured value is a row; none is left out, and what no step has says so.
+The layout of a table is recognised by its columns: runs with a `metric` column, single kernels of Liger's benchmark, or
+bytes that autograd saves. Every measured value is a row; rows of figures that a step does not have state that.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ if TYPE_CHECKING:
 RUNS = ("id", "metric", "value", "model", "framework", "method", "hardware")
 """Columns of a table of runs."""
 BESIDE = ("step_time", "tokens_per_s_per_gpu")
-"""Metrics whose GEMM, where both stand in a run, is the number of tokens that a device's step had."""
+"""Metrics whose product, if a run states both, is the number of tokens of a device's step."""
 
 
 def validate_training(path: str | Path) -> pd.DataFrame:
     """A row for each measured value: id, metric, measured, predicted, error, problem, and what was run.
 
-    error: predicted / measured - 1; nan where nothing was measured or predicted
-    quantity: `time`, `memory`, `fits` or `count`; case: a number for the settings, the same for figures of one run
+    error: predicted / measured - 1; nan if nothing was measured or predicted
+    quantity: `time`, `memory`, `fits` or `count`
+    case: number of the settings, the same for all figures of a run
     Raises ConfigError for a file that cannot be read or has no known layout.
     """
     import pandas as pd
@@ -73,11 +74,11 @@ def _line(row: Row, found: _Estimates) -> dict[str, Any]:
 
 
 PEERS = re.compile(r"(SimuMax) predicts ([\d.]+) ms [^,]*, ([\d.]+) GiB")
-"""What another simulator says of a run, as rows of its own benchmark note it."""
+"""Predictions of another simulator, as noted in the rows of its own benchmark."""
 
 
 def _peer(row: Row, measured: float) -> dict[str, Any]:
-    """Another simulator's name and its error on the same figure, where the row tells of one."""
+    """Another simulator's name and its error on the same figure, if the row states one."""
     told = PEERS.search(str(row.get("note", "")))
     if not told:
         return {"peer": "", "peer_error": float("nan")}
@@ -93,7 +94,7 @@ class _Estimates:
         self.known: dict[tuple[str, ...], tuple[TrainingCase, Any] | str] = {}
 
     def of(self, row: Row) -> tuple[TrainingCase, Any]:
-        """The case of a row and its estimate. Raises ConfigError with the reason where there is none."""
+        """The case of a row and its estimate. Raises ConfigError with the reason if there is none."""
         key = key_of(row)
         if key not in self.known:
             try:
@@ -107,12 +108,12 @@ class _Estimates:
         return found
 
     def place(self, row: Row) -> int:
-        """A number for the settings of a row; -1 for those that were not asked."""
+        """The number of a row's case; -1 if it was not simulated."""
         return list(self.known).index(key_of(row)) if key_of(row) in self.known else -1
 
 
 def counted(rows: Iterable[dict[Any, Any]]) -> list[dict[Any, Any]]:
-    """Rows with the tokens of a step, where a run states none but both its time and its rate."""
+    """The rows, with the tokens of a step added if a run states only its time and its rate."""
     runs: dict[tuple[str, ...], list[dict[Any, Any]]] = {}
     listed = list(rows)
     for row in listed:
@@ -136,9 +137,9 @@ def _float(value: Any) -> float:
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Median size and median of the errors, and the share of rows within BOUNDS, by what was run and what was measured.
+    """Median absolute and median error, and the share of rows within BOUNDS, by what was run and what was measured.
 
-    Rows of `did_not_run` give the share of which the memory is too small.
+    For rows of `did_not_run`, the share is that of rows for which memory is predicted as insufficient.
     """
     import pandas as pd
 
@@ -154,7 +155,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
 GROUPS = ("metric", "framework", "method", "hardware", "kernel", "provider")
 BOUNDS: Mapping[str, float] = {"time": 0.10, "memory": 0.05, "fits": 0.0, "count": 0.001, "flops": 0.001}
-"""How far off a row may be to count as within."""
+"""Largest error of a row that counts as within bounds."""
 
 
 def _medians(known: pd.DataFrame, by: tuple[str, ...], prefix: str = "") -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """A row of a table of training runs as arguments of `graphsim.training.train`.
 
-Rows of equal settings are one case, which is simulated once. Degrees that a row leaves out follow from the others, or
-the row says what is missing.
+Rows of equal settings are one case, which is simulated once. Degrees that a row omits follow from the others, or
+the row states what is missing.
 """
 
 from __future__ import annotations
@@ -38,20 +38,24 @@ SETTINGS = (
     "hardware", "num_devices", "framework", "model", "method", "rank", "targets", "precision", "seq_len", "micro_batch",
     "grad_accum", "global_batch", "tp", "pp", "vpp", "cp", "ep", "dp", "shard", "recompute", "note",
 )  # fmt: skip
-"""Columns that say what was run."""
+"""Columns that define a case."""
 NODE = 8
-"""Devices that a test of Megatron-LM runs on, where nothing is said: a node."""
+"""Default number of devices of a Megatron-LM test: a node."""
 SEQUENCE_PARALLEL = ("megatron-bridge", "torchtitan", "nemo-automodel")
-"""Recipes whose tensor parallelism is sequence parallel as well, unless a row says no."""
+"""Recipes that use sequence parallelism with tensor parallelism, unless a row states otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrainingCase:
-    """What was run. recipe: its name; changes: fields of the recipe that the row contradicts.
+    """The training run of a row.
 
-    batch: sequences of a micro-batch on one data-parallel rank; seq_len: tokens of each; squares: mean sum of squared
-    lengths of the documents in a micro-batch; method: of `graphsim.training.methods`
-    part: of the step, that a row's time is of
+    recipe: name of the recipe
+    changes: fields of the recipe that the row overrides
+    batch: sequences of a micro-batch on one data-parallel rank
+    seq_len: tokens per sequence
+    squares: mean sum of squared lengths of the documents in a micro-batch
+    method: name in `graphsim.training.methods`
+    part: part of the step that a row's time covers
     last_stage: whether memory is that of the pipeline's last stage, whose rank writes Megatron-LM's log
     """
 
@@ -90,7 +94,7 @@ class TrainingCase:
 
 
 def key_of(row: Row) -> tuple[str, ...]:
-    """What tells cases apart."""
+    """The key of a row's case."""
     return (*(_settled(name, row) for name in SETTINGS), *told_of(row), str(accumulated_of(row)))
 
 
@@ -100,7 +104,7 @@ def _settled(name: str, row: Row) -> str:
 
 
 def _plain_note(note: str) -> str:
-    """A note without what it says of the figure beside it, so that figures of one run stay together."""
+    """A note without remarks on single figures, so that all figures of a run have the same key."""
     cut = re.sub(r"\s*= GBS\*seq/\(tokens/s/GPU\*GPUs\)", "", note)
     cut = re.sub(r"[;,]?\s*MFU = .*$", "", cut)
     cut = re.sub(r";\s*(?:\(block_stop.*|logged .*|one evaluation pass|mean of \d+ successful.*)$", "", cut)
@@ -108,7 +112,7 @@ def _plain_note(note: str) -> str:
 
 
 def case_of(row: Row) -> TrainingCase:
-    """The case of a row. Raises ConfigError with what is missing or not understood."""
+    """The case of a row. Raises ConfigError with what is missing or cannot be parsed."""
     note, framework = text_of(row, "note"), text_of(row, "framework")
     method = method_of(text_of(row, "method"), note)
     hardware, told = device_of(text_of(row, "hardware"))
@@ -136,7 +140,7 @@ def case_of(row: Row) -> TrainingCase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Degrees:
-    """Degrees of parallelism as rows give them."""
+    """Degrees of parallelism as stated by rows."""
 
     tp: int
     pp: int
@@ -147,7 +151,7 @@ class Degrees:
 
 
 def _targets(row: Row, model: ModelConfig) -> str:
-    """Targets as PEFT takes them: of a list for several families, those that the model has."""
+    """Targets in PEFT's form: from a list for several families, those that the model has."""
     listed = text_of(row, "targets").split("+")
     fused = [name for name in listed if name in FUSED]
     if not fused or len(fused) == len(listed):
@@ -156,7 +160,7 @@ def _targets(row: Row, model: ModelConfig) -> str:
 
 
 FUSED, FUSED_FAMILIES = ("c_attn", "query_key_value"), ("gpt_bigcode", "gpt2", "gpt_neox", "bloom", "falcon")
-"""Names of projections that are fused from the start, and the families that have them."""
+"""Names of projections that are fused in the checkpoint, and the families that have them."""
 
 
 def _recipe(row: Row, framework: str) -> str:
@@ -166,7 +170,7 @@ def _recipe(row: Row, framework: str) -> str:
 
 
 def _node(row: Row, framework: str) -> int:
-    """Devices where a row counts none: a node of Megatron-LM's tests, or one."""
+    """Number of devices if a row states none: a node for Megatron-LM's tests, otherwise one."""
     if "ci golden values" not in framework.lower():
         return 1
     if not text_of(row, "global_batch"):
@@ -175,7 +179,7 @@ def _node(row: Row, framework: str) -> int:
 
 
 def _degree(row: Row, name: str, framework: str) -> int:
-    """A degree; 1 where a row leaves it out and its layout is known otherwise."""
+    """A degree; 1 if a row omits it and its layout is known otherwise."""
     value = text_of(row, name)
     if value:
         return int(number_of(row, name, 1.0))
@@ -188,7 +192,7 @@ def _degree(row: Row, name: str, framework: str) -> int:
 
 def _replicas(row: Row, devices: int, ways: int) -> int:
     if devices % ways:
-        raise ConfigError(f"num_devices = {devices} is no multiple of tp * pp * cp = {ways}")
+        raise ConfigError(f"num_devices = {devices} is not a multiple of tp * pp * cp = {ways}")
     told = int(number_of(row, "dp", 0.0))
     found = devices // ways
     if told and told not in (found, devices):
@@ -197,14 +201,14 @@ def _replicas(row: Row, devices: int, ways: int) -> int:
 
 
 def _batches(row: Row, dp: int) -> tuple[float, float]:
-    """Sequences of a micro-batch and micro-batches of a step, on each data-parallel rank."""
+    """Sequences per micro-batch and micro-batches per step, on each data-parallel rank."""
     batch, accumulate, whole = (number_of(row, name, 0.0) for name in ("micro_batch", "grad_accum", "global_batch"))
     if whole and dp:
         share = whole / dp
         if not batch:
             batch = share / accumulate if accumulate and share % accumulate == 0 else 1.0
         if share < 1 or share % batch:
-            raise ConfigError(f"global_batch = {whole:g} is no multiple of micro_batch = {batch:g} times dp = {dp}")
+            raise ConfigError(f"global_batch = {whole:g} is not a multiple of micro_batch = {batch:g} times dp = {dp}")
         return batch, share / batch
     if not batch:
         raise ConfigError("micro_batch is not stated, and nothing says what it follows from")
@@ -236,7 +240,7 @@ def _parallelism(row: Row, model: ModelConfig, recipe: str, degrees: Degrees) ->
 
 
 def _outside(degrees: Degrees) -> int:
-    """Replicas beyond those that expert parallelism counts itself: ep / tp of them share a set of experts."""
+    """Data-parallel replicas outside expert parallelism: ep / tp replicas share a set of experts."""
     shared = max(degrees.ep // degrees.tp, 1)
     return max(degrees.dp // shared, 1)
 

@@ -1,4 +1,4 @@
-"""The device that a table of training speaks of: a file of the catalog, and how many where the text says so."""
+"""The device of a training run: a file of the catalog, and the count if the text states one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from graphsim.hardware import Hardware, device_described, load_hardware
 
 @lru_cache(maxsize=256)
 def device_of(text: str) -> tuple[Hardware, int]:
-    """Device and count (1 where nothing is said). Raises ConfigError, naming near ones, where the catalog has none."""
+    """Device and count (1 by default). Raises ConfigError with similar names if the catalog has no such device."""
     found = device_described(text)
     if found is None and (own := _of_its_own(text)):
         return own, 1
@@ -29,7 +29,7 @@ _MEMORY = re.compile(r"[-\s](\d+)\s*GB\b.*?(\d+(?:\.\d+)?)\s*TB/s", re.IGNORECAS
 
 
 def _of_its_own(text: str) -> Hardware | None:
-    """A device of the catalog with another memory, where the text says how large and how fast that is."""
+    """A device of the catalog with the memory size and bandwidth that the text states."""
     stated = _MEMORY.search(text)
     if not stated:
         return None
@@ -42,10 +42,10 @@ def _of_its_own(text: str) -> Hardware | None:
 
 
 def _limited(device: Hardware, text: str) -> Hardware:
-    """The device under a limit of its power: rates by the root of what is left for work.
+    """The device under a power limit: rates scale with the square root of the power above idle.
 
-    What the device draws while it waits (`graphsim.cost.power`) does no work; of the rest, clocks take between all,
-    at a voltage that cannot fall, and the cube root, at one that falls with them. The root is between (a guess).
+    Idle power (`graphsim.cost.power`) does no work. Clocks scale linearly with the rest at constant voltage, and with
+    its cube root if the voltage falls with the clock; the square root is a compromise (assumed).
     """
     stated = re.search(r"(\d+) W limit", text)
     power = power_of(device)
@@ -58,7 +58,7 @@ def _limited(device: Hardware, text: str) -> Hardware:
 
 
 def _as_wired(device: Hardware, text: str) -> Hardware:
-    """The device without the bridge to another one that its users may leave out."""
+    """The device without its optional bridge to another one, if the text says that there is none."""
     if not re.search(r"\bno nvlink\b", text, re.IGNORECASE):
         return device
     return replace(device, links=tuple(link for link in device.links if "nvlink" not in link.name.lower()))

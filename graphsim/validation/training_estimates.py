@@ -1,4 +1,4 @@
-"""The estimate of one case: the recipe as the row changes it, and the verb of training."""
+"""The estimate of one case: the recipe with the row's changes, passed to `train`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from graphsim.validation.training_settings import LIKE
 
 
 def estimate_case(case: TrainingCase) -> Any:
-    """Time and memory of a step. Raises ConfigError as `graphsim.training.train` does."""
+    """The estimate of a step's time and memory. Raises ConfigError as `graphsim.training.train` does."""
     from graphsim.training.estimated import estimate_of
     from graphsim.training.train import setup_of
 
@@ -41,7 +41,7 @@ def _last_stage(setup: TrainingSetup) -> TrainMemory:
 
 
 def recipe_for(case: TrainingCase) -> Any:
-    """The recipe with what the row says against it."""
+    """The recipe with the row's changes."""
     from graphsim.training.recipe import list_recipes, load_recipe
 
     name = case.recipe if case.recipe in list_recipes() else LIKE.get(case.recipe, case.recipe)

@@ -1,4 +1,4 @@
-"""Figures of training runs by the names that tables give them, read off an estimate in the table's unit."""
+"""Figures of training runs by their names in tables, computed from an estimate in the table's unit."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ NOT_SIMULATED = (
     "time_to_target", "samples_to_target", "eval_time", "eval_throughput", "adapter_file_size", "max_sequence_length",
     "memory_reserved_avg", "train_time_run", "activation_memory_relative",
 )  # fmt: skip
-"""Quantities of whole runs, of evaluations and of files, that no step has."""
+"""Quantities of whole runs, of evaluations and of files, which a step does not have."""
 BYTES = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
 SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "min": 60.0, "h": 3600.0}
 SAMPLES = 1024.0
-"""Of fsdp_qlora's benchmark, whose time is that of this many samples."""
+"""Number of samples that the time of fsdp_qlora's benchmark is for."""
 NVIDIA_SMI_MIB = 500.0
-"""What nvidia-smi counts beyond PyTorch's reserved bytes: the CUDA context and NCCL's buffers of a process."""
+"""MiB that nvidia-smi counts beyond PyTorch's reserved bytes: a process's CUDA context and NCCL buffers."""
 
 
 def figure(row: Row, case: TrainingCase, found: Any) -> float:
-    """What is predicted of a row's metric, in its unit. Raises ConfigError for a metric that no step has."""
+    """The prediction of a row's metric, in its unit. Raises ConfigError for a metric that a step does not have."""
     name, unit = str(row["metric"]), str(row.get("unit", ""))
     for start, read in FIGURES.items():
         if name.startswith(start):
@@ -41,7 +41,7 @@ def is_simulated(name: str) -> bool:
 
 
 def kind_of(name: str) -> str:
-    """`time`, `memory`, `fits` or `count`: what a metric is judged among."""
+    """The group in which a metric is judged: `time`, `memory`, `fits` or `count`."""
     if name == "did_not_run":
         return "fits"
     if "memory" in name:
@@ -56,7 +56,7 @@ class _Row:
         self.row, self.unit = row, unit
 
     def bytes(self, value: Any) -> float:
-        """Bytes in the row's unit. Raises ConfigError where the file does not say which that is."""
+        """Bytes in the row's unit. Raises ConfigError if the file does not state the unit."""
         if self.unit not in BYTES:
             raise ConfigError(f"unit = {self.unit!r} of a memory is not stated clearly; known: {', '.join(BYTES)}")
         return float(value) / BYTES[self.unit]
@@ -77,18 +77,18 @@ def _per_gpu(case: TrainingCase, found: Any, row: _Row) -> float:
 
 
 def _tokens(case: TrainingCase, found: Any, row: _Row) -> float:
-    """Tokens of all devices, or of each where the unit says so."""
+    """Tokens per second of all devices, or per device if the unit says so."""
     return case.tokens / float(found.step_s) / (case.devices if re.search(r"/GPU|per device", row.unit) else 1.0)
 
 
 def _samples(case: TrainingCase, found: Any, row: _Row) -> float:
-    """Samples per second of the whole system; MLPerf's logs of GPT-3 count tokens under the same name."""
+    """Samples per second of the whole system; MLPerf's GPT-3 logs count tokens under the same name."""
     rate = case.samples / float(found.step_s)
     return rate * case.seq_len if str(row.row.get("model", "")).upper().startswith("GPT-3") else rate
 
 
 def _mfu(case: TrainingCase, found: Any, row: _Row) -> float:
-    """As the row defines it: (6 N T + 12 L d T^2 a sequence) / peak where it says so, else the estimate's own."""
+    """MFU as the row defines it: (6 N T + 12 L d T^2 per sequence) / peak if stated, otherwise the estimate's own."""
     scale = 100.0 if row.unit == "%" else 1.0
     counted = re.search(r"NumParams (\d+)", str(row.row.get("note", "")))
     if "unmasked attention" not in str(row.row.get("note", "")) or not counted:
@@ -100,7 +100,7 @@ def _mfu(case: TrainingCase, found: Any, row: _Row) -> float:
 
 
 def _model_tflops(case: TrainingCase, found: Any, row: _Row) -> float:
-    """The row's own flops of a token, where its tokens per second stand beside it, over the estimate's time."""
+    """Model Tflop/s from the row's flops per token, if it also gives tokens per second, and the estimate's time."""
     told = row.row.get("tokens_beside")
     if told:
         return float(row.row["value"]) / float(told) * _per_gpu(case, found, row)
@@ -122,20 +122,20 @@ def _reserved(case: TrainingCase, found: Any, row: _Row) -> float:
 
 
 def _per_device(case: TrainingCase, found: Any, row: _Row) -> float:
-    """torchtune states what its tensors take, others what the allocator holds."""
+    """Bytes per device: torchtune reports allocated bytes, others the allocator's reserved bytes."""
     return _peak(case, found, row) if case.recipe == "torchtune" else _reserved(case, found, row)
 
 
 def _steady(case: TrainingCase, found: Any, row: _Row) -> float:
-    """Memory between steps, including what a pipeline's schedule still refers to when the counter is read."""
+    """Memory between steps, including tensors that a pipeline's schedule still references when the counter is read."""
     return row.bytes(found.memory.steady_bytes + _referred(case))
 
 
 def _referred(case: TrainingCase) -> float:
-    """Megatron-LM's interleaved schedule keeps each virtual stage's last input and output.
+    """Bytes that Megatron-LM's interleaved schedule references: each virtual stage's last input and output.
 
-    (core/pipeline_parallel/schedules.py, input_tensors and output_tensors); twice the residual stream for each, as its
-    test of a 7B model has it.
+    Source: core/pipeline_parallel/schedules.py, input_tensors and output_tensors. Each counts twice the residual
+    stream, as in its test of a 7B model.
     """
     virtual = getattr(case.parallelism, "virtual_stages", 1)
     if not case.last_stage or virtual == 1:
@@ -172,4 +172,4 @@ FIGURES: Mapping[str, Callable[[TrainingCase, Any, _Row], float]] = {
     "peak_memory_per_device": _per_device, "peak_memory": _peak, "max_memory_usage": _peak, "trainable": _trained,
     "did_not_run": _did_not_run,
 }  # fmt: skip
-"""What predicts a figure, by how its name begins, the first that fits."""
+"""Functions that predict a figure, by the beginning of its name; the first match applies."""

@@ -1,4 +1,4 @@
-"""How long the sequences of a run are: as stated, as counted in its steps, or as long as the longest batch."""
+"""Sequence lengths of a run: as stated, as counted in its steps, or those of the longest batch."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ from graphsim.files.measured import Row
 from graphsim.validation.training_cells import number_of, text_of
 
 MEAN = re.compile(r"mean ([\d.]+) tokens/step")
-"""What a note says of batches whose lengths vary."""
+"""Text of a note on batches of varying length."""
 PADDED_TO = 4096.0
-"""Tokens of fms-hf-tuning's benchmarks of whole sequences, which rows that did not run leave out."""
+"""Tokens of fms-hf-tuning's benchmarks of padded sequences, which rows that did not run omit."""
 LONGEST_SAMPLE = 2335.0
-"""Of the data of its benchmarks of padding-free batches (orca-math): what the peaks of Mistral-7B's QLoRA on one A100
-come to at 4 and at 8 sequences that are padded to the longest; all other rows were left out."""
+"""Tokens of the longest sample in its padding-free benchmarks (orca-math): from the memory peaks of Mistral-7B's
+QLoRA on one A100 at 4 and 8 sequences padded to the longest; no other rows were used."""
 PACKED = {"SQuAD packed": 1100.0}
-"""Mean over tokens of the length of their document, where documents are packed: Megatron-Bridge's flop_utils.py takes
-842,603 as the mean sum of squares of SQuAD packed to 4,096 tokens with padding, and less than 4,096 of tokens."""
+"""Mean over tokens of their document's length in packed data: Megatron-Bridge's flop_utils.py uses 842,603 as the mean
+sum of squares of SQuAD packed to 4,096 tokens with padding, and less than 4,096 as the number of tokens."""
 
 
 def told_of(row: Row) -> tuple[str, str]:
-    """What tells cases apart beyond a table's columns: tokens that were counted, and which batch a figure is of."""
+    """Parts of a case's key that are not columns: counted tokens, and the batch that a figure is for."""
     counted = row.get("tokens_of_step")
     return f"{counted:.0f}" if counted else "", "longest" if _of_longest(row) else ""
 
 
 def length_of(row: Row, batch: float, sequences: float) -> float:
-    """Tokens of a sequence, a whole number.
+    """Tokens per sequence, an integer.
 
-    batch: sequences of a micro-batch; sequences: micro-batches of a step, on all devices
-    Raises ConfigError where nothing says what it is.
+    batch: sequences per micro-batch
+    sequences: micro-batches per step, on all devices
+    Raises ConfigError if the row does not determine it.
     """
     mean, stated, counted = MEAN.search(text_of(row, "note")), text_of(row, "seq_len"), row.get("tokens_of_step")
     if mean and not _of_longest(row):
@@ -48,20 +49,20 @@ def length_of(row: Row, batch: float, sequences: float) -> float:
 
 
 def squares_of(row: Row, batch: float, seq_len: float) -> float | None:
-    """Mean sum of squared lengths of a micro-batch, where documents of known length are packed."""
+    """Mean sum of squared document lengths of a micro-batch, if documents of known length are packed."""
     packed = PACKED.get(next((word for word in PACKED if word in text_of(row, "note")), ""))
     return None if packed is None else batch * min(packed * seq_len, seq_len * seq_len)
 
 
 def _of_longest(row: Row) -> bool:
-    """Whether a figure is of the longest batch: the most memory, where lengths vary."""
+    """Whether a figure is for the longest batch, as is peak memory if lengths vary."""
     most = str(row["metric"]).startswith("peak") or row["metric"] == "memory_nvidia_smi"
     varies = MEAN.search(text_of(row, "note")) or ("fms" in text_of(row, "framework") and row.get("tokens_of_step"))
     return bool(most and varies)
 
 
 def _longest(row: Row, batch: float, mean: float) -> float:
-    """Tokens of a sequence in the longest batch: padded to the longest, or one such beside others of mean length."""
+    """Tokens per sequence in the longest batch: all padded to the longest, or one such among others of mean length."""
     longest = max(LONGEST_SAMPLE, mean)
     if "padding-free" in text_of(row, "framework"):
         return (longest + (batch - 1.0) * mean) / batch

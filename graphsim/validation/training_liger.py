@@ -1,6 +1,6 @@
-"""Liger's benchmark of single kernels against the estimate: time and memory of each implementation and direction.
+"""Liger's benchmark of single kernels compared with the estimate: time and memory by implementation and direction.
 
-What runs is told by the columns `kernel`, `provider`, `mode`, `x_name`, `x_value` and `config`; see
+The kernel is defined by the columns `kernel`, `provider`, `mode`, `x_name`, `x_value` and `config`; see
 `graphsim.training.lone_kernels` for how it is priced.
 """
 
@@ -22,14 +22,14 @@ from graphsim.validation.judged import judged_line
 from graphsim.validation.training_devices import device_of
 
 COLUMNS = ("kernel", "provider", "mode", "metric", "x_name", "x_value", "value", "unit", "config")
-"""By which the layout is known."""
+"""Columns that identify the layout."""
 UNITS = {"ms": 1e-3, "us": 1e-6, "s": 1.0, "MB": 2.0**20, "MiB": 2.0**20, "GB": 2.0**30, "B": 1.0}
-"""In seconds or bytes; the benchmark's MB are binary."""
+"""Units in seconds or bytes; the benchmark's MB is binary."""
 FORMAT_NAMES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "half": "fp16", "float": "fp32"}
 
 
 def liger_lines(row: Row) -> dict[str, Any]:
-    """The row's figure beside the estimate, in the row's unit."""
+    """The row's figure and the estimate, in the row's unit."""
     predicted, problem = float("nan"), ""
     try:
         predicted = _predicted(row)
@@ -59,7 +59,7 @@ def _predicted(row: Row) -> float:
 
 
 def lone_of(row: Row) -> Lone:
-    """The operation of a row. Raises ConfigError for a kernel without a rule, and for sizes that are missing."""
+    """The operation of a row. Raises ConfigError for a kernel without a rule, and for missing sizes."""
     name = str(row["kernel"])
     if name not in KERNELS:
         raise ConfigError(f"the kernel {name} has no rule; {choices_text(name, list(KERNELS))}")
@@ -68,7 +68,7 @@ def lone_of(row: Row) -> Lone:
 
 
 class _Sizes:
-    """The sizes of a row, by any of the names that the benchmark's versions give them."""
+    """The sizes of a row, under any of their names in the versions of the benchmark."""
 
     def __init__(self, given: Mapping[str, Any], provider: str) -> None:
         self.given, self.provider = given, provider
@@ -79,19 +79,19 @@ class _Sizes:
                 try:
                     return float(self.given[name])
                 except (TypeError, ValueError):
-                    raise ConfigError(f"config: {name} = {self.given[name]!r} is no number") from None
+                    raise ConfigError(f"config: {name} = {self.given[name]!r} is not a number") from None
         raise ConfigError(f"config: none of {', '.join(names)} is given; there are {', '.join(self.given)}")
 
     @property
     def tokens(self) -> float:
-        """Rows of the logits or of the values."""
+        """Number of rows of the logits or of the values."""
         if "BT" in self.given or "M" in self.given:
             return self("BT", "M")
         return self("B", "bsz", "batch_size") * self("T", "seq_len") if {"B", "bsz"} & set(self.given) else self("T")
 
     @property
     def format(self) -> str:
-        """The values' number format; fp32 where nothing is said."""
+        """The values' number format; fp32 by default."""
         name = str(self.given.get("dtype", "float32")).removeprefix("torch.")
         return FORMAT_NAMES.get(name, name)
 
@@ -106,14 +106,14 @@ class _Sizes:
 
 
 def _config(row: Row) -> dict[str, Any]:
-    """The settings with the row's own size among them, of a sweep over models those of the row's model."""
+    """The settings, including the row's own size; for a sweep over models, those of the row's model."""
     text = row.get("config")
     try:
         given = json.loads(text) if isinstance(text, str) and text else {}
     except json.JSONDecodeError:
-        raise ConfigError(f"config = {text!r} is no JSON") from None
+        raise ConfigError(f"config = {text!r} is not JSON") from None
     if not isinstance(given, dict):
-        raise ConfigError(f"config = {text!r} is no mapping")
+        raise ConfigError(f"config = {text!r} is not a mapping")
     models = given.pop("model_configs", {})
     chosen = models.get(str(row["x_value"]), {}) if isinstance(models, dict) else {}
     return given | chosen | {str(row["x_name"]): row["x_value"]}
@@ -167,4 +167,4 @@ KERNELS: Mapping[str, Rule] = {
     "fused_linear_jsd": partial(_head, losses.fused_linear_jsd), "swiglu": _mlp, "geglu": _mlp,
     "embedding": _embedding,
 }  # fmt: skip
-"""What each kernel's row asks for."""
+"""The operation of each kernel's row."""

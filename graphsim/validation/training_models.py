@@ -1,8 +1,9 @@
-"""The model that a row of training speaks of: of the catalog, or made of the sizes that name and note give.
+"""The model of a training row: from the catalog, or built from the sizes in its name and note.
 
-Megatron-LM's tests name a folder and keep their arguments in the note; llm-foundry trains its MPTs in sizes of its own
-(`scripts/train/yamls/pretrain/mpt-*.yaml`), with learned positions for as many tokens as the run has; papers give sizes
-in brackets, which `graphsim.files.model_sizes` reads.
+Megatron-LM's tests name a folder and have their arguments in the note; llm-foundry trains MPTs of other sizes
+
+(`scripts/train/yamls/pretrain/mpt-*.yaml`), with learned positions for the run's sequence length; papers give sizes in
+brackets, which `graphsim.files.model_sizes` reads.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ VOCABULARIES = {
     "nemotron_2_256k": 256000, "nemotron_3": 256000, "multiMixV8": 131072, "mcore_mistral": 131072, "llama3": 128256,
     "qwen3": 151936, "bert": 28996, "deepseek": 129280,
 }  # fmt: skip
-"""Entries of tokenizers, by a word of their path (`tokenizer-model`)."""
+"""Vocabulary sizes of tokenizers, by a word of their path (`tokenizer-model`)."""
 GPT2_VOCABULARY = 50257
-"""Of GPT-2's byte pairs, with which Megatron-LM's tests train GPTs unless they say otherwise."""
+"""Vocabulary size of GPT-2's byte-pair encoding, the default for GPTs in Megatron-LM's tests."""
 DIVISIBLE = 128
 """Megatron-LM's make-vocab-size-divisible-by, of each tensor-parallel rank."""
 _ARGUMENT = re.compile(r"\b([a-z][a-z0-9]*(?:-[a-z0-9]+)+)=(\S+)")
@@ -45,7 +46,7 @@ _TAKEN = {
 
 
 def model_of(text: str, framework: str, note: str, seq_len: float, tp: float) -> ModelConfig:
-    """The model. Raises ConfigError for an unknown name, or where it is not simulated."""
+    """The model. Raises ConfigError for an unknown name or a model that is not simulated."""
     if "foundry" in framework.lower() and (found := _MPT.fullmatch(text.strip())):
         return _mpt(found[1].lower(), text, seq_len)
     arguments = arguments_of(note)
@@ -70,7 +71,7 @@ def _mpt(size: str, text: str, seq_len: float) -> ModelConfig:
 
 
 def _megatron(text: str, arguments: Mapping[str, str], seq_len: float, tp: float) -> ModelConfig:
-    """A GPT or a BERT by Megatron-LM's arguments, defaults as in its `megatron/training/arguments.py`."""
+    """A GPT or BERT from Megatron-LM's arguments, with defaults as in its `megatron/training/arguments.py`."""
     for name, why in _REFUSED.items():
         if arguments.get(name, "false") not in ("false", "0", "None"):
             raise ConfigError(why)
@@ -124,5 +125,5 @@ def _padded(entries: int, divisible: int, tp: float) -> int:
 
 def _whole(name: str, value: str) -> int:
     if not value.isdigit():
-        raise ConfigError(f"note: {name} = {value!r} is no whole number")
+        raise ConfigError(f"note: {name} = {value!r} is not a whole number")
     return int(value)

@@ -1,4 +1,4 @@
-"""What NVIDIA's scripts set for a row of its performance tables and the tables leave out.
+"""Settings in NVIDIA's scripts for rows of its performance tables that the tables omit.
 
 Settings are those of NVIDIA-NeMo/Megatron-Bridge, scripts/performance/configs, at the commits of each release.
 """
@@ -49,13 +49,13 @@ def release_of(framework: str) -> tuple[int, int] | None:
 
 
 def recipe_of_release(framework: str) -> str:
-    """The recipe of a release of Megatron-Bridge; "" where it is the latest one, or another framework."""
+    """The recipe of a release of Megatron-Bridge; "" for the latest release or another framework."""
     release = release_of(framework)
     return BEFORE_FUSED if release and release < FUSED_SINCE else ""
 
 
 def exchange_overlaps(framework: str, model: str, hardware: str, precision: str, pp: str) -> bool:
-    """Whether the script of a run lets exchanges of experts' rows run beside another micro-batch's compute."""
+    """Whether the script of a run overlaps expert-parallel exchanges with another micro-batch's compute."""
     release, device = release_of(framework), hardware.rpartition("DGX-")[2]
     return release is not None and any(
         model.startswith(known.model)

@@ -1,4 +1,5 @@
-"""Bytes that autograd saves and flops that it counts, measured with hooks on small cases, beside the backward pass.
+"""Bytes that autograd saves and flops that it counts, measured with hooks on small cases, compared with the backward
+pass.
 
 A case is one operation, PEFT's linear or a decoder layer; the graph of each is built here and handed to
 `graphsim.passes.backward`, whose kept values and GEMMs are summed.
@@ -30,11 +31,11 @@ from graphsim.passes.trained import mark_trained
 from graphsim.validation.judged import judged_line
 
 COLUMNS = ("case", "shape", "saved_bytes", "unit")
-"""By which the layout is known."""
+"""Columns that identify the layout."""
 VOCABULARY = 4096
-"""Of the cases of cross-entropy; a layer's own case does not depend on it."""
+"""Vocabulary size of the cross-entropy cases; a layer's case does not depend on it."""
 LAYERS = 4
-"""Of the model whose layer is looked at: one behind the first, whose input requires a gradient."""
+"""Number of layers of the model; the examined layer is not the first, so that its input requires a gradient."""
 TARGETS: Mapping[str, str | tuple[str, ...]] = {
     "q,v": ("q_proj", "v_proj"), "attention": ("q_proj", "k_proj", "v_proj", "o_proj"),
     "mlp": ("gate_proj", "up_proj", "down_proj"), "all linear": "all-linear",
@@ -44,7 +45,7 @@ _FACTOR = re.compile(r"(forward|backward) ([\d.]+)")
 
 
 def saved_lines(row: Row) -> Iterator[dict[str, Any]]:
-    """The row's bytes beside the estimate, or its flops of each direction in units of the base's forward."""
+    """The row's bytes and the estimate's, or its flops of each direction in units of the base's forward."""
     case, unit = str(row["case"]), str(row["unit"])
     told = _FACTOR.findall(f"{row.get('tensors', '')} {row.get('in_units', '')} {unit} {row['saved_bytes']}")
     measured: Mapping[str, Any] = {name: float(value) for name, value in told} or {"saved_bytes": row["saved_bytes"]}
@@ -60,7 +61,7 @@ def saved_lines(row: Row) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """Of a case: tokens, hidden size, MLP's width, rank, and of a layer heads, key heads and its own width."""
+    """Sizes of a case: tokens, hidden size, MLP width, rank; for a layer also heads, key heads and its own width."""
 
     tokens: int
     hidden: int
@@ -72,7 +73,7 @@ class Sizes:
 
     @classmethod
     def read(cls, row: Row) -> Sizes:
-        """Sizes from `shape`. Raises ConfigError where one is missing."""
+        """Sizes from `shape`. Raises ConfigError if one is missing."""
         text = str(row["shape"])
         first, _, layer = text.partition(";")
         found = {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", first)}
@@ -84,7 +85,7 @@ class Sizes:
                 rank=found["r"], heads=own.get("heads", 8), kv_heads=own.get("kv", own.get("heads", 8)), layer=is_layer,
             )  # fmt: skip
         except KeyError as error:
-            raise ConfigError(f"shape = {text!r} gives no {error}") from None
+            raise ConfigError(f"shape = {text!r} does not give {error}") from None
 
 
 def _saved(case: str, sizes: Sizes) -> float:
@@ -131,7 +132,7 @@ def _format(case: str) -> str:
 
 
 def _rules(case: str, sizes: Sizes, recompute: str = "none") -> BackwardRules:
-    """As eager code on a CPU, where a dropout mask has the format of its input."""
+    """Rules of eager code on a CPU, where a dropout mask has the format of its input."""
     dropped = re.search(r"dropout ([\d.]+)", case)
     given = re.search(r"dropout(?! )", case)
     return BackwardRules(
@@ -160,7 +161,7 @@ def _alone(case: str, sizes: Sizes) -> tuple[nx.DiGraph, BackwardRules]:
 
 
 def _mark_adapters(graph: nx.DiGraph, frozen_a: bool) -> nx.DiGraph:
-    """The graph with its adapter trained, whatever else is."""
+    """The graph with its adapter marked as trained; other nodes keep their marks."""
     kept = {name: op.trained for name, op in graph.nodes(data="op")}
     marked = mark_trained(graph, base=False, adapters=True, freeze_a=frozen_a)
     for name, trained in kept.items():
@@ -171,7 +172,7 @@ def _mark_adapters(graph: nx.DiGraph, frozen_a: bool) -> nx.DiGraph:
 
 
 def _middle(case: str, sizes: Sizes) -> Iterator[tuple[str, Op, list[Value]]]:
-    """The operation itself, as nodes with their inputs; none: what comes before."""
+    """The operation itself, as nodes with their inputs; no inputs stand for the preceding node."""
     t, h, f, plain = float(sizes.tokens), sizes.hidden, sizes.inner, case.lower()
     if plain.startswith("cross_entropy"):
         return

@@ -1,4 +1,4 @@
-"""What people write of a training run, read as settings: framework, method, precision, sharding, recomputation."""
+"""Settings parsed from free-text columns of a training run: framework, method, precision, sharding, recomputation."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ FRAMEWORKS = (
     ("xtuner", "xtuner"), ("axolotl", "axolotl"), ("llama-factory", "llama-factory"), ("ms-swift", "ms-swift"),
     ("megatron", "megatron-lm"), ("nemo", "megatron-bridge"), ("trl", "trl"), ("hugging face", "peft"), ("hf", "peft"),
 )  # fmt: skip
-"""Recipes by words of a framework's name, in small letters, the first that is there."""
+"""Recipes by words of a framework's name in lower case; the first match applies."""
 LIKE = {"fsdp-qlora": "peft", "xtuner": "transformers", "ms-swift": "peft", "trl": "peft"}
-"""Recipes in whose place another one runs where the first has no file."""
+"""Substitutes for recipes without a file."""
 
 FULL = {"full": "full", "sft_full": "full", "sft": "full", "full-finetuning": "full", "fft": "full"}
-"""Methods that train everything, by what tables call them."""
+"""Names in tables for methods that train all weights."""
 ADAPTED = ("lora", "qlora", "gptq-lora", "relora", "int8-lora", "lora-fa", "qdora")
-"""Methods with an adapter that is no variant of its own."""
+"""Methods with an adapter that are not separate variants."""
 DETAILS = {"bdlora": "bd-lora", "dora": "dora", "rslora": "rslora", "lorafa": "lora-fa", "mica": "mica", "vera": "vera"}
-"""Methods and variants that the name of an experiment adds to `lora`."""
+"""Methods and variants that an experiment's name specifies in addition to `lora`."""
 
 TARGETS: Mapping[str, str | tuple[str, ...]] = {
     "linear_qkv": ("q_proj", "k_proj", "v_proj"), "attention_qkv": ("q_proj", "k_proj", "v_proj"),
@@ -40,7 +40,7 @@ DEFAULTS: Mapping[str, tuple[int, str | tuple[str, ...]]] = {
     "llama-factory": (8, "all-linear"), "unsloth": (16, "all-linear"), "peft": (16, "all-linear"),
     "torchtune": (8, ("q_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")),
 }  # fmt: skip
-"""Rank and targets where a row leaves them out: NeMo's and Megatron-Bridge's LoRA class, fsdp_qlora's train.py,
+"""Default rank and targets: NeMo's and Megatron-Bridge's LoRA class, fsdp_qlora's train.py,
 LLaMA-Factory's finetuning_args.py, Unsloth's notebooks, torchtune's llama3 recipes."""
 
 PRECISIONS = (
@@ -48,14 +48,15 @@ PRECISIONS = (
     ("fp8", "fp8"), ("bfloat16", "bf16"), ("float16", "fp16"), ("bf16", "bf16"), ("fp16", "fp16"), ("16-bit", "bf16"),
     ("fp32", "fp32"),
 )  # fmt: skip
-"""Formats of GEMMs by words of a row's precision, the first that is there."""
+"""Formats of GEMMs by words of a row's precision; the first match applies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
-    """How data-parallel devices share: a name of `graphsim.training.recipe.SHARDING` ("" for the recipe's own).
+    """Sharding over data-parallel devices: a name in `graphsim.training.recipe.SHARDING` ("" for the recipe's own).
 
-    group: devices among which that is, 0 for all; offload: what lies in the host's memory
+    group: number of devices that share, 0 for all
+    offload: parts in host memory
     """
 
     name: str = ""
@@ -65,7 +66,7 @@ class Shared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recomputed:
-    """What is recomputed: a name of RECOMPUTE in `graphsim.training.recipe` ("" for its own), and which modules."""
+    """Recomputation: a name in `graphsim.training.recipe.RECOMPUTE` ("" for the recipe's own), and the modules."""
 
     name: str = ""
     modules: tuple[str, ...] = ()
@@ -85,7 +86,7 @@ def recipe_of(framework: str) -> str:
 def precision_of(text: str, note: str, recipe: str) -> str | None:
     """The format of GEMMs; None for the recipe's own. `FP8 (see note)` and `FP4=True` count as well.
 
-    MLPerf's submissions run in FP8 where a matched config turns on FP4 no less than where it says nothing.
+    MLPerf's submissions without a stated format run in FP8, unless a matching config enables FP4.
     """
     plain = text.lower()
     if "fp4=true" in note.lower():
@@ -96,7 +97,7 @@ def precision_of(text: str, note: str, recipe: str) -> str | None:
 
 
 def method_of(text: str, note: str) -> str:
-    """The method's name in `graphsim.training.methods`. Raises ConfigError for one that is not simulated."""
+    """The method's name in `graphsim.training.methods`. Raises ConfigError for a method that is not simulated."""
     plain = text.lower().replace("_", "-")
     if text in FULL or plain in ("full", "pretrain"):
         return FULL.get(text, plain)
@@ -109,7 +110,7 @@ def method_of(text: str, note: str) -> str:
 
 
 def lora_of(recipe: str, method: str, rank: str, targets: str, note: str) -> LoraConfig | None:
-    """The adapter of a method of `method_of`; None where there is none."""
+    """The adapter of a method of `method_of`; None if it has none."""
     if method in ("full", "pretrain"):
         return None
     default_rank, default_targets = DEFAULTS.get(recipe, (16, "all-linear"))
@@ -124,13 +125,13 @@ def lora_of(recipe: str, method: str, rank: str, targets: str, note: str) -> Lor
 
 
 MLP = ("gate_proj", "up_proj", "down_proj", "fc1", "fc2")
-"""Modules whose input IA3 scales, as PEFT's experiments say in their feedforward_modules."""
+"""Modules whose input IA3 scales, as in feedforward_modules of PEFT's experiments."""
 BLOCKS = 2
-"""Of BD-LoRA in PEFT's comparison: what its 8,429,568 trained parameters of rank 14 come to."""
+"""Blocks of BD-LoRA in PEFT's comparison, derived from its 8,429,568 trained parameters at rank 14."""
 
 
 def targets_of(text: str) -> str | tuple[str, ...]:
-    """Names of target modules; "" where nothing is said."""
+    """Names of target modules; "" if none are stated."""
     plain = " ".join(text.split()).lower()
     if plain in TARGETS:
         return TARGETS[plain]
@@ -139,7 +140,7 @@ def targets_of(text: str) -> str | tuple[str, ...]:
 
 
 def sharing_of(text: str) -> Shared:
-    """How data-parallel devices share, by what a table says of it. Raises ConfigError for words that say nothing."""
+    """The sharding that a table's text describes. Raises ConfigError for unknown words."""
     plain = text.lower()
     offload = ("parameters", "optimizer") if "offload" in plain else ()
     group = re.search(r"(?:group |fsdp2? )(\d+)", plain)
@@ -162,7 +163,7 @@ def sharing_of(text: str) -> Shared:
 
 
 def recomputed_of(text: str) -> Recomputed:
-    """What is recomputed, by what a table says of it."""
+    """The recomputation that a table's text describes."""
     plain = text.lower()
     offload = ("activations",) if "offload" in plain else ()
     modules = re.search(r"\[([^\]]*)\]", plain)

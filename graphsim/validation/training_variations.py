@@ -1,4 +1,4 @@
-"""What framework and note say against the recipe's defaults: fused kernels, losses, dropout, optimizer.
+"""Deviations from the recipe's defaults by framework and note: fused kernels, losses, dropout, optimizer.
 
 Names of configurations are fms-hf-tuning's (foundation-model-stack/fms-acceleration,
 scripts/benchmarks/scenarios-*.yaml), arguments Megatron-LM's, steps those of torchtune's README.
@@ -18,18 +18,20 @@ from graphsim.validation.training_models import arguments_of
 from graphsim.validation.training_releases import exchange_overlaps, recipe_of_release
 
 OVERLAP = 0.65
-"""Part of the exchanges that another micro-batch's compute hides where a script lets it: DeepSeek-V3 on GB200 and H100
-gives 0.6 to 0.9."""
+"""Fraction of the exchanges hidden by another micro-batch's compute if a script enables it: 0.6 to 0.9 for DeepSeek-V3
+on GB200 and H100."""
 WHOLE_LOSS = {"kept_bytes": 4.0, "peak_bytes": 12.0, "chunks": 1.0}
-"""Cross-entropy of logits that are whole, as transformers' (`graphsim/training/recipes/transformers.yaml`)."""
+"""Cross-entropy of unchunked logits, as in transformers (`graphsim/training/recipes/transformers.yaml`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class More:
-    """recipe: a variant in place of the framework's own. optimizer: its name, None for the recipe's own.
+    """Deviations of a row from its framework's recipe.
 
-    changes: fields of the recipe; a mapping stands for some fields of one of its parts
-    offload: what lies in the host's memory, beyond what other columns say
+    recipe: a variant in place of the framework's own, "" for none
+    changes: fields of the recipe; a mapping has some fields of one of its parts
+    optimizer: name of the optimizer, None for the recipe's own
+    offload: parts in host memory, in addition to those of other columns
     """
 
     recipe: str = ""
@@ -39,7 +41,7 @@ class More:
 
 
 def changes_of(row: Row, recipe: str) -> More:
-    """What the row says beyond its columns."""
+    """The deviations that a row's note and framework state."""
     note, framework = text_of(row, "note"), text_of(row, "framework")
     if recipe == "fms-hf-tuning":
         return _fms(row, framework, note)
@@ -74,13 +76,13 @@ BIGCODE_LOSS = {
 }  # fmt: skip
 """Bytes for each logit, kept and at the peak, of GPTBigCode by (autocast, fused cross-entropy).
 
-Its loss leaves logits in their format (transformers 4.4x, modeling_gpt_bigcode.py, from memory; refs' peaks agree):
-they are 2, a shifted copy 2, log-softmax 2, its gradient 2; fused, one of them fewer. Autocast adds a copy in fp32 (4),
-where log-softmax (4), its gradient (4) and that in 16 bits (2) follow; fused, one of 4 fewer."""
+Its loss keeps logits in their format (transformers 4.4x, modeling_gpt_bigcode.py, from memory; the references' peaks
+agree): logits 2, a shifted copy 2, log-softmax 2, its gradient 2; one fewer if fused. Autocast adds a copy in fp32 (4),
+followed by log-softmax (4), its gradient (4) and the gradient in 16 bits (2); one of 4 bytes fewer if fused."""
 
 
 def _fms(row: Row, framework: str, note: str) -> More:
-    """One of the recipe's variants, by the words of the configuration and by the Trainer's flags."""
+    """The deviations of fms-hf-tuning, by the words of the configuration and the Trainer's flags."""
     config, precision = framework.rsplit("config ", 1)[-1], text_of(row, "precision").lower()
     quantised = text_of(row, "method") in ("qlora", "gptq-lora")
     under_autocast = "bf16=true" in precision or " fp16=true" in precision
@@ -107,7 +109,7 @@ STEPS = (
     "baseline", "packed", "compile", "chunked", "activation checkpointing", "fused into backward", "offloading",
     "8-bit", "lora", "qlora",
 )  # fmt: skip
-"""Words of the steps of torchtune's README, each on top of those before it."""
+"""Words of the steps of torchtune's README, each in addition to the previous ones."""
 
 
 def _torchtune(row: Row, note: str) -> More:
@@ -122,7 +124,7 @@ def _torchtune(row: Row, note: str) -> More:
 
 
 def _cumulative(last: int) -> More:
-    """What the last of the steps has switched on. Raises ConfigError for the first, whose lengths are not stated."""
+    """The changes up to the given step. Raises ConfigError for the first step, whose lengths are not stated."""
     if last < STEPS.index("packed"):
         raise ConfigError("the lengths of sequences that are not packed are not stated")
     changes: dict[str, Any] = {"loss": WHOLE_LOSS} if last < STEPS.index("chunked") else {}
@@ -137,10 +139,10 @@ def _cumulative(last: int) -> More:
 
 
 def _allocated(local: bool, row: Row) -> float:
-    """What Megatron-LM allocates beside the model's tensors, by its implementation and the device.
+    """Bytes that Megatron-LM allocates in addition to the model's tensors, by implementation and device.
 
-    Transformer Engine's workspace of cuBLAS is 4 MiB, on Hopper 32 (transformer_engine/pytorch/module/base.py,
-    get_cublas_workspace_size_bytes); all else by one figure for the CI's rows of one stage and one rank on the A100.
+    Transformer Engine's cuBLAS workspace is 4 MiB, 32 MiB on Hopper (transformer_engine/pytorch/module/base.py,
+    get_cublas_workspace_size_bytes); the rest is one constant from the CI's rows of one stage and one rank on the A100.
     """
     wider = "H100" in text_of(row, "hardware") and not local
     return ((LOCAL_MIB if local else ENGINE_MIB) + (28.0 if wider else 0.0)) * 2.0**20

@@ -1,8 +1,8 @@
-"""What estimates are worth on unmeasured devices: every measured device judged as if it were one.
+"""Accuracy of estimates on unmeasured devices: every measured device evaluated as if it were unmeasured.
 
-Once without its own calibration, so that other devices of its generation serve as reference, and once without those
-either, so that other generations do (`hardware/generations.json` says which). The Intel card's attention and expert
-measurements are erratic; its errors are shown and do not count on average.
+Each device is priced once without its own calibration, with other devices of its generation as reference, and once
+without its generation, with other generations as reference (`hardware/generations.json` lists them). The
+Intel card's attention and expert measurements are erratic; its errors are shown but excluded from the mean.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ERRATIC = ("battlemage", ("decode attention", "prefill attention", "expert block"))
-"""The architecture whose rows of these classes do not count."""
+"""The architecture and the classes whose rows are excluded from the mean."""
 
 
 def unmeasured_residuals(paths: Iterable[str | Path], hardware: str | Path | None = None) -> pd.DataFrame:
@@ -37,8 +37,8 @@ def unmeasured_residuals(paths: Iterable[str | Path], hardware: str | Path | Non
 def unmeasured_errors(found: pd.DataFrame) -> pd.DataFrame:
     """Median of |predicted / measured - 1| of `unmeasured_residuals`, per class and device.
 
-    Columns: without (`device` or `generation`), kernels (the class), one column per device (nan where it has no such
-    rows), mean over the devices that count, limit.
+    Columns: without (`device` or `generation`), kernels (the class), one column per device (nan if it has no such
+    rows), mean over the devices that are not excluded, limit.
     """
     import pandas as pd
 

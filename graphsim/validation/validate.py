@@ -1,4 +1,4 @@
-"""How far predictions lie from measurements, per device, op, number format and size, beside the bare roofline."""
+"""Errors of predictions, per device, op, number format and size, compared with those of the plain roofline."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def validate_kernels(
     Columns: hardware, engine and kernel ("" for the base), origin, op, dtype, size, rows, then as fractions the
     median, mean and 90th percentile of |predicted / measured - 1|, the bias (median of predicted / measured - 1), the
     roofline's median error, and `coverage` and `width` of intervals of 80 % (`covered`; nan without residuals).
-    own: False ignores the device's own calibration; parameters: fitted ones by family, instead of any calibration's
+    own: False ignores the device's own calibration
+    parameters: fitted parameters by family, in place of any calibration
     Raises ConfigError for missing columns or unknown ops.
     """
     import pandas as pd
@@ -70,7 +71,7 @@ def validate_kernels(
 def validate_files(
     paths: Iterable[str | Path], hardware: str | Path | None = None, *, own: bool = True
 ) -> pd.DataFrame:
-    """`validate_kernels` over files; the device is `hardware`, else the one that each row's `gpu` names."""
+    """`validate_kernels` over files; the device is `hardware`, or by default the one in each row's column `gpu`."""
     import pandas as pd
 
     tables = [validate_kernels(rows, device, own=own) for device, rows in rows_by_device(paths, hardware)]
@@ -80,7 +81,7 @@ def validate_files(
 def file_residuals(
     paths: Iterable[str | Path], hardware: str | Path | None = None, *, own: bool = True
 ) -> pd.DataFrame:
-    """`residuals` over files; the device is `hardware`, else the one that each row's `gpu` names."""
+    """`residuals` over files; the device is `hardware`, or by default the one in each row's column `gpu`."""
     import pandas as pd
 
     tables = [residuals(rows, device, own=own) for device, rows in rows_by_device(paths, hardware)]
@@ -96,7 +97,7 @@ def validate_held_out(
 ) -> pd.DataFrame:
     """`held_out_errors` over files, with intervals by records of the other folds.
 
-    The device is `hardware`, else the one that each row's `gpu` names.
+    The device is `hardware`, or by default the one in each row's column `gpu`.
     """
     import pandas as pd
 
@@ -111,7 +112,7 @@ def validate_held_out(
 def rows_by_device(
     paths: Iterable[str | Path], hardware: str | Path | None = None
 ) -> Iterator[tuple[Hardware, pd.DataFrame]]:
-    """The rows of known ops in each file, device by device. Raises ConfigError where a file says no device."""
+    """The rows of known ops in each file, by device. Raises ConfigError if a file states no device."""
     for path in map(Path, paths):
         frame = read_measurements(path)
         if hardware is None and "gpu" not in frame.columns:
@@ -125,7 +126,7 @@ def rows_by_device(
 
 
 def hardware_name(gpu: str) -> str:
-    """The catalog's name for a device that a table names, else what the table says."""
+    """The catalog's name of a device in a table, or the table's own name if the catalog has none."""
     found = device_described(gpu)
     return found.name if found else gpu
 
@@ -137,7 +138,7 @@ def _numbered(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _sizes(part: pd.DataFrame, measured_us: Any) -> list[tuple[str, Any]]:
-    """Named row masks: all, the LoRA-shaped GEMMs, and the classes by latency."""
+    """Row masks by name: all rows, LoRA-shaped GEMMs, and the classes by latency."""
     classes: list[tuple[str, Any]] = [(ALL, np.ones(len(part), dtype=bool))]
     if part["op"].iloc[0] == "gemm":
         thin = thin_products(part)
