@@ -1,4 +1,4 @@
-"""Blocks that a model file writes out node by node: of layers, and in place of the embedding and the output head."""
+"""Blocks that a model file defines node by node: for layers, and in place of the embedding and the output head."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True)
 class Blocks:
-    """The blocks of a model file, and which of them are used.
+    """The blocks of a model file; it keeps track of those that are used.
 
-    hidden: width of the values that they work on; streams: of the residual
-    source: width of an encoder's rows that they take beside their own, 0: there is none
-    steps: to build them for when they are read; idle: whether they may be weights alone that no row passes
+    hidden: width of the residual stream
+    streams: number of residual streams
+    source: width of an encoder's rows that the blocks also read; 0 without an encoder
+    steps: steps for which blocks are built as a check when they are read
+    idle: whether a block may consist of unused weights only
     """
 
     model: Fields
@@ -36,7 +38,7 @@ class Blocks:
     used: set[str] = field(default_factory=set)
 
     def layer(self, name: str, layer: Overrides) -> custom.Program | None:
-        """The block of that name with the layer's numbers put in; None after noting a problem."""
+        """The block of this name with the layer's numbers substituted; None after noting a problem."""
         return self._read("block", name, layer, replace(LAYER, idle=self.idle))
 
     def stem(self, name: str) -> custom.Program | None:
@@ -48,11 +50,17 @@ class Blocks:
         return self._read("head", name, Overrides(self.model), HEAD)
 
     def part(self, fields: Fields, key: str, place: Place, sizes: Sizes) -> custom.Program | None:
-        """The block of an encoder that a key names; None after noting a problem. sizes: of what is around it"""
+        """The block of an encoder that a key names; None after noting a problem.
+
+        fields: the fields that have the key
+        key: the key
+        place: the block's role
+        sizes: sizes around the block
+        """
         return self._read(key, fields.text(key), Overrides(fields), place, sizes)
 
     def are_all(self, layers: Iterable[Layer]) -> bool:
-        """Whether every one of the layers is a block."""
+        """Whether all of the layers are blocks."""
         if not self.used:
             return False
         from graphsim.models.layers.custom import Program
@@ -60,7 +68,7 @@ class Blocks:
         return all(isinstance(layer, Program) for layer in layers)
 
     def finish(self) -> None:
-        """Note blocks that nothing uses."""
+        """Note a problem for each unused block."""
         for name in self.fields.data:
             self.fields.raw(name)
             if name not in self.used:

@@ -1,4 +1,4 @@
-"""Encoders of a model file: what reads the source of an encoder-decoder, and towers of images and sound."""
+"""Encoders of a model file: the encoder of an encoder-decoder, and image and audio towers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from graphsim.models.yaml.sections import MOST_TOKENS, MOST_WIDTH
 MEDIA = ("image", "sound", "none")
 MOST_SECONDS, DEFAULT_SIZE = 10**6, (1024, 1024)
 SEQUENCES, SOURCE_ROWS = 3.0, 11.0
-"""For which blocks are built when they are read."""
+"""Numbers of sequences and source rows for which blocks are built as a check when they are read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,14 +33,14 @@ class Encoders:
 
     @property
     def width(self) -> int:
-        """Width of the rows that layers attend to in addition to their own; 0 where there are none."""
+        """Width of the rows that the decoder's layers attend to; 0 if there are none."""
         if self.source is not None:
             return self.source.output_size or self.source.hidden_size
         return next((tower.sections[-1].hidden for tower in self.towers if tower.seen), 0)
 
 
 def read_encoders(fields: Fields, blocks: Blocks) -> Encoders:
-    """The encoder of sources, if there is one, and the towers."""
+    """The source encoder, if there is one, and the towers."""
     source = _source(fields.mapping("source_encoder"), blocks) if "source_encoder" in fields else None
     given = fields.sequence("encoders", most=100)
     towers = [_tower(fields.child(entry, f"encoders[{i}]"), blocks) for i, entry in enumerate(given)]
@@ -48,7 +48,7 @@ def read_encoders(fields: Fields, blocks: Blocks) -> Encoders:
 
 
 def _step(rows: float) -> Phase:
-    """A few sequences of this many rows, each of which sees every other."""
+    """A step with a few sequences of this many rows, with bidirectional attention."""
     segment = Segment(sequences=SEQUENCES, new_tokens=rows)
     return Phase(name="encoder", segments=(segment,), logit_rows=0.0, causal=False)
 
@@ -77,7 +77,11 @@ def _source(fields: Fields, blocks: Blocks) -> SourceEncoder:
 def _block(
     fields: Fields, key: str, blocks: Blocks, sizes: Sizes, *, entered: bool = True, idle: bool = False
 ) -> Layer:
-    """The block that a key names."""
+    """The block that a key names.
+
+    entered: whether the block has an input
+    idle: whether the block may consist of unused weights only
+    """
     name = fields.text(key)
     place = Place(name=key, entered=entered, idle=idle)
     return (blocks.part(fields, key, place, sizes) if name else None) or Nothing()
@@ -102,7 +106,7 @@ def _tower(fields: Fields, blocks: Blocks) -> Encoder:
 
 
 def _cut(fields: Fields, media: str, sections: Sequence[Section]) -> Cut:
-    """What a request's media are cut to, on the rows of the first section."""
+    """How a request's images or audio are split into units, with the rows of the first section."""
     rows = sections[0].rows.fixed if sections else 1
     seconds = fields.number("seconds", 30.0, least=1e-3, most=MOST_SECONDS)
     size = fields.sequence("image_size", most=2) or DEFAULT_SIZE
@@ -124,7 +128,7 @@ def _cut(fields: Fields, media: str, sections: Sequence[Section]) -> Cut:
 
 
 def _section(fields: Fields, blocks: Blocks, before: Sequence[Section], idle: bool) -> Section:
-    """Layers, or one block; the first section is a block that makes rows of what a request brings."""
+    """A section of layers or of one block; the first section is a block that computes rows from a request's media."""
     idle = fields.flag("idle", idle)
     hidden = fields.integer("hidden_size", 1 if idle else blocks.hidden, most=MOST_WIDTH)
     rows = fields.integer("rows", 1 if idle else REQUIRED, most=MOST_TOKENS) or 1

@@ -1,4 +1,4 @@
-"""What stands before and behind the layers of a model file: the usual embedding and output head, or blocks."""
+"""The parts before and after the layers of a model file: the usual embedding and output head, or blocks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ends:
-    """Of a model. prefix: module path of a layer"""
+    """The parts before and after the layers.
+
+    prefix: module path of a layer
+    """
 
     stem: Stem | BlockStem
     head: Head | BlockHead
@@ -49,7 +52,7 @@ def read_ends(fields: Fields, positions: int, blocks: Blocks) -> Ends:
 
 
 def layer_prefix(names: Fields, default: str) -> str:
-    """The module path of a layer, `{}` standing for its index."""
+    """The module path of a layer, with `{}` for its index."""
     prefix: str = names.text("layer", default)
     if prefix.count("{}") != 1 or not prefix.endswith("."):
         names.problem("layer", "is not allowed; expected a path with one {} that ends with a dot: model.layers.{}.")
@@ -85,14 +88,14 @@ def _head(fields: Fields, names: Fields, vocabulary: int) -> Head | BlockHead:
 
 
 def _penalties(generation: Fields) -> bool:
-    """Whether the makers' generation settings punish repetition, however much."""
+    """Whether the published generation settings include any repetition, frequency or presence penalty."""
     factor = generation.number("repetition_penalty", 1.0, least=0.01, most=100.0)
     others = [generation.number(f"{name}_penalty", 0.0, least=-2.0, most=2.0) for name in ("frequency", "presence")]
     return bool(factor != 1.0 or any(others))
 
 
 def _is_tied(program: Program) -> bool:
-    """Whether the GEMM that yields logits shares the embedding's weights."""
+    """Whether the GEMM of the logits shares the embedding's weights."""
     from graphsim.models.layers.custom import GemmNode, TwoPrograms
 
     block: CustomBlock = program.prompt if isinstance(program, TwoPrograms) else program
@@ -100,7 +103,7 @@ def _is_tied(program: Program) -> bool:
 
 
 def check_usual_parts(fields: Fields, blocks_alone: bool, streams: int) -> None:
-    """Note what blocks in every place leave nothing to say, and streams that the usual parts do not have.
+    """Note keys without effect because everything is a block, and streams that the usual parts do not support.
 
     blocks_alone: whether every layer is a block
     """

@@ -42,7 +42,10 @@ def read_block_layers(section: Fields, blocks: Blocks) -> tuple[Layer, ...]:
 
 @dataclass(slots=True, kw_only=True)
 class _Reader:
-    """Reads the layers of one model, or of a section of it. blocks_alone: all of them are blocks"""
+    """Reads the layers of a model, or of a section of it.
+
+    blocks_alone: whether all of them must be blocks
+    """
 
     model: Fields
     hidden: int
@@ -63,7 +66,7 @@ class _Reader:
         return tuple(layers)
 
     def _patterns(self, given: list[Any]) -> Iterator[tuple[list[Levels], int]]:
-        """For each group, its pattern (each layer as levels of overrides) and number of repetitions."""
+        """The pattern of each group (each layer as levels of overrides) and its number of repetitions."""
         for i, entry in enumerate(given[:MOST_LAYERS]):
             group = self.model.child(entry, self.model.name(f"layers[{i}]"))
             times: int = group.integer("repeat", 1, most=MOST_LAYERS)
@@ -77,7 +80,7 @@ class _Reader:
             yield [(group.child(item, f"{path}[{j}]"), group, self.model) for j, item in enumerate(pattern)], times
 
     def layer(self, levels: Levels) -> Layer:
-        """One layer from its levels of overrides, the most specific first."""
+        """The layer described by levels of overrides, the most specific first."""
         layer = Overrides(*levels)
         name = layer.text("block", "")
         if name:
@@ -90,7 +93,7 @@ class _Reader:
         return sections.block(layer, mixer, sections.feed_forward(layer, alone))
 
     def finish(self) -> None:
-        """Note sections that no layer uses, and wrong fields even where no block needs them."""
+        """Note unused sections, and wrong fields even if no block needs them."""
         for key in (key for key in (*mixers.SECTIONS, "mlp", "moe") if self.model.is_idle(key)):
             self.model.raw(key)
             self.model.problems.append(f"{key} is used by no layer; drop it, or use it{_HINTS.get(key, '')}")
@@ -104,8 +107,8 @@ class _Reader:
 
 
 class Nothing(Layer):
-    """Stands for a layer that could not be read; the file's problems are raised before anyone builds it."""
+    """Placeholder for a layer that could not be read; the file's problems are raised before it is built."""
 
     def build(self, scope: Any, x: str) -> str:
-        """Nothing."""
+        """Add nothing."""
         return x

@@ -1,4 +1,4 @@
-"""What is wrong with a block as a program, found by building it for a few tokens."""
+"""Errors in a block's program, found by building it for a few tokens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from graphsim.units import Num
 
 
 def misfits(program: custom.Program, place: Place, sizes: Sizes) -> list[str]:
-    """Each a sentence that goes on behind the block's name."""
+    """The errors of a block, each as a sentence that continues the block's name."""
     if isinstance(program, custom.CustomBlock):
         found = next(filter(None, (list(_wrong(program, place, sizes, phase)) for phase in sizes.steps)), [])
         return [f": {problem}" for problem in (*_unused(program, place), *found)]
@@ -56,7 +56,7 @@ def _built(program: custom.Program, place: Place, sizes: Sizes, phase: Phase) ->
 
 
 def _wrong(block: custom.CustomBlock, place: Place, sizes: Sizes, phase: Phase) -> Iterator[str]:
-    """What a step of a few tokens finds."""
+    """The errors found by building the block for one step."""
     try:
         graph, last = _built(block, place, sizes, phase)
         validate(graph)
@@ -88,7 +88,7 @@ def _wrong_logits(graph: nx.DiGraph, last: str, width: Num, vocabulary: int) -> 
 
 
 def _differing(program: custom.TwoPrograms, place: Place, sizes: Sizes) -> Iterator[str]:
-    """Weights that one of two programs has and the other doesn't."""
+    """Errors about weights that only one of two programs has."""
     prompt, decoding = (_weights(_built(program, place, sizes, phase)[0]) for phase in (PROMPT, DECODE))
     for name in sorted({*prompt, *decoding}):
         one, other = prompt.get(name, 0), decoding.get(name, 0)
@@ -98,7 +98,7 @@ def _differing(program: custom.TwoPrograms, place: Place, sizes: Sizes) -> Itera
 
 
 def _weights(graph: nx.DiGraph) -> dict[str, int]:
-    """Weights by module; "" for those that no module is named for."""
+    """Number of weights by module; "" for those without a module name."""
     found: dict[str, int] = {}
     for _, op in graph.nodes(data="op"):
         module = getattr(op, "module", "") or getattr(op, "parameter", "")

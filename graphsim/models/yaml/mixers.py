@@ -1,4 +1,4 @@
-"""What mixes tokens in a layer of a model file: softmax or latent attention, a state-space layer, or nothing."""
+"""The token mixer of a layer in a model file: softmax or latent attention, a state-space layer, or none."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ STATE_SPACE = ("mamba", "mamba2")
 
 
 def kind_of(layer: Overrides) -> str:
-    """The mixer that the layer asks for; attention where several sections are given, else the one that is."""
+    """The kind of mixer that the layer states; by default attention if it has a section, else the section given."""
     given = [name for name in SECTIONS if any(name in level for level in layer.levels)]
     return layer.text("mixer", given[0] if given else SECTIONS[0], (*SECTIONS, NOTHING))
 
 
 def mixer(layer: Overrides, hidden: int) -> Layer | None:
-    """The layer's mixer; None where it has none."""
+    """The layer's mixer; None if it has none."""
     kind = kind_of(layer)
     if kind == "latent_attention":
         return latent_attention(layer.below(kind))
@@ -36,7 +36,7 @@ def mixer(layer: Overrides, hidden: int) -> Layer | None:
 
 
 def latent_attention(section: Overrides) -> LatentAttention:
-    """Multi-head latent attention (arXiv 2405.04434, section 2.1), with an indexer where the section has one."""
+    """Multi-head latent attention (arXiv 2405.04434, section 2.1), with an indexer if the section has one."""
     from graphsim.models.layers.mla import LatentAttention
 
     indexer = None

@@ -18,7 +18,7 @@ MODEL_NAMES = (
     "hidden_size", "vocab_size", "max_positions",
     "heads", "kv_heads", "head_dim", "value_dim", "window", "intermediate_size",
 )  # fmt: skip
-"""Names that stand for the model's own fields; those of attention and MLP where the file gives these sections."""
+"""Names of the model's own fields; those of attention and MLP are available if the file has these sections."""
 
 LONGEST_NAME = 100
 RESERVED = {*MODEL_NAMES, *STEP_NAMES, INPUT, "min", "max", "ceil", "floor"}
@@ -26,12 +26,12 @@ MOST_FIELDS = 200
 
 
 def usable(name: str) -> bool:
-    """Whether it may name a node or a part of its result."""
+    """Whether a text may name a node or a part of its result."""
     return name.isidentifier() and len(name) <= LONGEST_NAME and name != INPUT
 
 
 def constants(layer: Overrides, model: Fields, hidden: int) -> dict[str, float]:
-    """Every name that a layer's arithmetic may use, with its number."""
+    """The value of every name that a layer's arithmetic may use."""
     known = {
         "hidden_size": float(hidden),
         "vocab_size": float(model.integer("vocab_size", most=sections.MOST_VOCABULARY)),
@@ -48,7 +48,7 @@ def constants(layer: Overrides, model: Fields, hidden: int) -> dict[str, float]:
 
 
 def _given(layer: Overrides) -> dict[str, tuple[Fields, Any]]:
-    """Each of the user's fields with the level that gives it; the most specific level wins."""
+    """Each of the user's fields with the level that gives it; the most specific level takes precedence."""
     found: dict[str, tuple[Fields, Any]] = {}
     for fields in reversed(layer.below("fields").levels):
         if len(fields.data) > MOST_FIELDS:
@@ -117,7 +117,7 @@ def parsed(fields: Fields, key: str, raw: Any, names: set[str]) -> Expression | 
 
 
 def size(fields: Fields, key: str, known: Mapping[str, float]) -> Expression | None:
-    """A size of what flows: arithmetic on the known names and what a step brings; None where it is not given."""
+    """The size of a value: arithmetic on the known names and the step's quantities; None if it is not given."""
     raw = fields.raw(key)
     if raw is None:
         return None
@@ -134,7 +134,7 @@ def whole(
     least: int = 1,
     most: int = sections.MOST_WIDTH,
 ) -> int:
-    """A whole number by arithmetic on the known names."""
+    """An integer within bounds, computed by arithmetic on the known names."""
     raw = fields.raw(key)
     allowed = f"a whole number from {least} to {most}, or arithmetic that yields one"
     if raw is None:

@@ -1,4 +1,4 @@
-"""One block of a model file, node by node: a program, or two."""
+"""Reading one block of a model file, node by node: one program, or two."""
 
 from __future__ import annotations
 
@@ -28,10 +28,15 @@ def read_program(
     source: int,
     around: Callable[[], Sizes],
 ) -> custom.Program | None:
-    """The block of that name with the layer's numbers put in; None after noting a problem.
+    """The block of this name with the layer's numbers substituted; None after noting a problem.
 
-    blocks: all of the model file; model: the file, which keeps the problems
-    hidden, source: as of `Blocks`; around: the sizes of what is around it, asked for where it can be read
+    blocks: all blocks of the model file
+    name: name of the block
+    model: the model file, which collects the problems
+    layer: the layer's overrides
+    place: the block's role
+    hidden, source: as in `Blocks`
+    around: gives the sizes around the block; called only if the block can be read
     """
     setting = Setting(
         layer=layer, hidden=hidden, known=constants(layer, model, hidden), is_head=place is HEAD, has_source=source > 0
@@ -95,7 +100,7 @@ def _refuse_inputs(fields: Fields, why: str) -> None:
 
 
 def _inputs(fields: Fields, earlier: Mapping[str, custom.Node], place: Place, has_source: bool) -> tuple[Value, ...]:
-    """Names of earlier nodes or of parts of their results; the node before by default."""
+    """The inputs of a node: earlier nodes or parts of their results, by default the preceding node."""
     entering = [*([custom.SOURCE] if has_source else []), custom.INPUT] if place.entered else []
     flowing = [*entering, *(name for name, node in earlier.items() if not node.idle)]
     if not flowing:
@@ -120,7 +125,7 @@ def _value(fields: Fields, entry: str, flowing: list[str], earlier: Mapping[str,
     if node in earlier and earlier[node].idle:
         fields.problem("inputs", f"names '{node}', which no row passes")
     elif node not in flowing:
-        fields.problem("inputs", f"names '{entry[:60]}', which is no earlier node; {choices_text(node, flowing)}")
+        fields.problem("inputs", f"names '{entry[:60]}', which is not an earlier node; {choices_text(node, flowing)}")
     elif part and part not in parts:
         fields.problem("inputs", f"names '{entry[:60]}', which '{node}' does not have; {choices_text(part, parts)}")
     else:

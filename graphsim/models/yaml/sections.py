@@ -31,11 +31,11 @@ _NORM_NAMES = {
         "post_feedforward_layernorm",
     ),
 }
-"""Names that Hugging Face's Llama, OLMo-2 and Gemma-2 use: before and behind attention, before and behind the MLP."""
+"""Module names of norms in Hugging Face's Llama, OLMo-2 and Gemma-2: before and after attention, then the MLP."""
 
 
 def attention(section: Overrides, hidden: int) -> SelfAttention:
-    """Softmax attention as the section describes it."""
+    """The softmax attention that the section describes."""
     heads = section.integer("heads", most=MOST_HEADS)
     kv_heads = section.integer("kv_heads", heads, most=MOST_HEADS)
     if heads % kv_heads:
@@ -79,7 +79,7 @@ def _attention_names(names: Overrides) -> AttentionNames:
 
 
 def mlp(section: Overrides) -> Mlp:
-    """The feed-forward part as the section describes it."""
+    """The MLP that the section describes."""
     names, usual = section.below("names"), MlpNames()
     return Mlp(
         intermediate=section.integer("intermediate_size", most=MOST_WIDTH),
@@ -95,9 +95,9 @@ def mlp(section: Overrides) -> Mlp:
 
 
 def feed_forward(layer: Overrides, alone: bool) -> Layer | None:
-    """The mixture of experts where the layer or the model gives one, the MLP otherwise or where it is asked for.
+    """The MoE layer if the layer or the model has one, otherwise, or if requested, the MLP; None for neither.
 
-    alone: whether the layer's mixer goes without either where the file gives neither
+    alone: whether the layer has no feed-forward part if the file gives neither
     """
     usual = "moe" if "moe" in layer else "none" if alone and "mlp" not in layer else "mlp"
     kind = layer.text("feed_forward", usual, FEED_FORWARDS)
@@ -107,7 +107,7 @@ def feed_forward(layer: Overrides, alone: bool) -> Layer | None:
 
 
 def moe(section: Overrides) -> Moe:
-    """A mixture of experts as the section describes it."""
+    """The MoE layer that the section describes."""
     experts = section.integer("experts", most=MOST_HEADS)
     chosen = section.integer("experts_per_token", most=MOST_HEADS)
     if chosen > experts:
@@ -139,7 +139,7 @@ def moe(section: Overrides) -> Moe:
 
 
 def _expert_names(names: Overrides, usual: tuple[str, str, str]) -> tuple[str, str, str]:
-    """What adapters call an expert's gate, up and down, joined by +."""
+    """Names of an expert's gate, up and down weights for adapters, joined by +."""
     found = names.text("experts", "+".join(usual)).split("+")
     if len(found) != 3 or not all(found):
         names.problem("experts", "is not allowed; expected three names joined by +, such as w1+w3+w2")
@@ -148,7 +148,7 @@ def _expert_names(names: Overrides, usual: tuple[str, str, str]) -> tuple[str, s
 
 
 def _shared(section: Overrides, names: Overrides, width: int) -> Mlp | None:
-    """The MLP that all tokens pass; its modules lie below one path."""
+    """The shared experts as one MLP that processes all tokens; None if there are none."""
     path = names.text("shared", "mlp.shared_experts")
     if not width:
         return None
@@ -158,7 +158,7 @@ def _shared(section: Overrides, names: Overrides, width: int) -> Mlp | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Norms:
-    """The norms of a layer: before and behind attention, before and behind the MLP; None where there is none."""
+    """The norms of a layer: before and after attention, before and after the MLP; None for absent ones."""
 
     before: NormLayer | None
     behind: NormLayer | None
@@ -167,7 +167,7 @@ class Norms:
 
 
 def norms(layer: Overrides) -> Norms:
-    """Norms by kind, placement and name."""
+    """The norms of a layer, by kind, placement and name."""
     kind = layer.text("norm", "rms", VECTORS)
     placement = layer.text("norm_placement", "pre", PLACEMENTS)
     names = layer.below("norm_names")
@@ -180,7 +180,7 @@ def norms(layer: Overrides) -> Norms:
 
 
 def block(layer: Overrides, mixer: Layer | None, feed_forward: Layer | None) -> Block:
-    """Mixer and feed-forward part on the residual stream, or one of them alone."""
+    """The layer with mixer and feed-forward part on the residual stream, or only one of them."""
     around = norms(layer)
     residual = layer.text("residual", "sequential", RESIDUALS)
     if mixer is None or feed_forward is None:

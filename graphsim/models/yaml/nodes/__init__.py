@@ -1,4 +1,4 @@
-"""The kinds of nodes that a block may have, one file for each subject."""
+"""The kinds of nodes that a block may contain, one file per subject."""
 
 from graphsim.models.yaml.nodes import attention, experts, layers, pointwise, views, weights
 from graphsim.models.yaml.nodes.reading import Kind, NodeEntry, Setting
@@ -11,6 +11,6 @@ KINDS: dict[str, Kind] = {
     **experts.KINDS,
     **layers.KINDS,
 }
-"""What each kind of node reads from the file."""
+"""Readers of the kinds of nodes, by name."""
 
 __all__ = ["KINDS", "Kind", "NodeEntry", "Setting"]

@@ -19,10 +19,10 @@ from graphsim.models.yaml.nodes.reading import Kind, NodeEntry, Setting
 from graphsim.models.yaml.overrides import says_nothing
 
 _FREE = ("causal", "queries", "rows", "pairs")
-"""Keys of attention that keeps nothing."""
+"""Keys of attention without a KV cache."""
 
 _WAYS = ("cross", "kept", "shares_kv")
-"""Whose keys and values they are, where not those of the step's own tokens."""
+"""Other sources of keys and values than the step's own tokens."""
 
 _TAKES = {
     "": "attention needs three inputs: queries, keys, values",
@@ -71,12 +71,12 @@ def _attention(fields: Fields, entry: NodeEntry, setting: Setting) -> custom.Nod
 
 
 def _way(fields: Fields) -> str:
-    """Which of `_WAYS` the attention is; "" for that to the step's own tokens."""
+    """The attention's source of keys and values among `_WAYS`; "" for the step's own tokens."""
     given = [key for key in _WAYS if fields.flag(key, False)]
     for key in given[1:]:
-        fields.problem(key, f"says otherwise than {given[0]}; give one of {', '.join(_WAYS)}")
+        fields.problem(key, f"contradicts {given[0]}; give one of {', '.join(_WAYS)}")
     if given and not fields.flag("cached", True):
-        fields.problem("cached", f"says otherwise than {given[0]}, which reads a cache; drop one of them")
+        fields.problem("cached", f"contradicts {given[0]}, which reads a cache; leave one of them out")
     return given[0] if given else ""
 
 
@@ -100,7 +100,13 @@ def _described(fields: Fields, setting: Setting, way: str) -> SelfAttention:
 
 
 def _check_inputs(fields: Fields, entry: NodeEntry, way: str, biased: bool) -> None:
-    """Queries, keys and values as the way has them, and a table of biases where there is one."""
+    """Note a problem unless the number of inputs is right for the source of keys and values.
+
+    fields: fields of the node
+    entry: name and inputs of the node
+    way: source of keys and values, as given by `_way`
+    biased: whether a table of position biases may be the last input
+    """
     least, most = {"kept": (2, 3), "uncached": (2, 3), "shares_kv": (1, 1)}.get(way, (3, 3))
     if not least <= len(entry.inputs) <= most + biased:
         further = ", and the biases if an earlier node makes them" if biased else ""

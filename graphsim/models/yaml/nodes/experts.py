@@ -1,4 +1,4 @@
-"""Reading the nodes of a mixture of experts."""
+"""Reading the nodes of an MoE layer."""
 
 from __future__ import annotations
 

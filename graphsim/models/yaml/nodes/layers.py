@@ -14,7 +14,7 @@ from graphsim.models.yaml.overrides import Overrides
 
 
 def _layer(section: str, made: Callable[[Overrides, int], Layer]) -> Reader:
-    """A node whose own keys go over those of the layer's section."""
+    """The reader of a node whose own keys override those of the layer's section."""
 
     def read(fields: Fields, entry: NodeEntry, setting: Setting) -> custom.Node:
         keys = Overrides(fields, *setting.layer.below(section).levels)

@@ -1,4 +1,4 @@
-"""Reading nodes that compute element by element, that copy, and that state what they demand."""
+"""Reading elementwise nodes, copies, and nodes that state their FLOPs and bytes."""
 
 from __future__ import annotations
 

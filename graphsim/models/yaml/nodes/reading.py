@@ -1,4 +1,4 @@
-"""What the readers of a block's entries share."""
+"""Classes and functions shared by the readers of a block's entries."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ SPLITS = {"replicated": Sharding.REPLICATED, "column": Sharding.COLUMN, "row": S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """Where a node is read: the layer's levels, the width of the residual stream, the known names.
+    """The context of a node: the layer's levels, the width of the residual stream, the known names.
 
-    is_head: whether the block is the output head; has_source: whether rows of an encoder enter it too
+    is_head: whether the block is the output head
+    has_source: whether the block also reads the rows of an encoder
     """
 
     layer: Overrides
@@ -34,7 +35,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeEntry:
-    """What every node has: its name and inputs, and whether no row passes it."""
+    """The keys of every node: its name and inputs, and whether its weights are unused."""
 
     name: str
     inputs: tuple[Value, ...]
@@ -42,7 +43,7 @@ class NodeEntry:
 
     @property
     def given(self) -> dict[str, Any]:
-        """As the fields of a node."""
+        """The keys as fields of a node."""
         return {"name": self.name, "inputs": self.inputs, "idle": self.idle}
 
 
@@ -51,9 +52,9 @@ Reader = Callable[[Fields, NodeEntry, Setting], Node]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """A kind of node: what reads it, how many values it takes, whether it may hold weights (and so may be idle).
+    """A kind of node: its reader, the allowed numbers of inputs, and whether it may hold weights (and so may be idle).
 
-    takes: what it takes, for the sentence on a wrong number of inputs
+    takes: description of its inputs, for the message on a wrong number of inputs
     """
 
     read: Reader
@@ -64,7 +65,7 @@ class Kind:
 
 
 def needed_size(fields: Fields, key: str, known: Mapping[str, float]) -> Expression:
-    """A size that has to be given; 1 after noting that it is missing."""
+    """A required size; 1 after noting that it is missing."""
     if key not in fields:
         fields.raw(key)
         fields.problems.append(f"{fields.name(key)} is missing, expected a number or arithmetic")
@@ -72,7 +73,7 @@ def needed_size(fields: Fields, key: str, known: Mapping[str, float]) -> Express
 
 
 def targets(fields: Fields) -> tuple[str, ...]:
-    """Words of the adapter targeting table."""
+    """The node's keywords of the adapter targeting table."""
     from graphsim.lora.targets import WORDS
 
     words = [str(word) for word in fields.sequence("targets", most=len(WORDS))]

@@ -1,4 +1,4 @@
-"""Reading nodes that move nothing, and the one that takes rows out of a value."""
+"""Reading nodes that move no data, and the node that selects rows of a value."""
 
 from __future__ import annotations
 
