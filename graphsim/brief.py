@@ -34,7 +34,10 @@ def figure_text(names: Iterable[str], value: float) -> str:
 
 
 def range_text(value: Any, shown: Callable[[float], str]) -> str:
-    """One figure, or from the least to the most of many scenarios. shown: how one is written"""
+    """One figure, or from the least to the most of many scenarios.
+
+    shown: how one is written
+    """
     array = np.ravel(np.asarray(value, dtype=float))
     low, high = float(array.min()), float(array.max())
     return shown(low) if low == high or array.size == 1 else f"{shown(low)} to {shown(high)}"

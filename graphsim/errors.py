@@ -107,7 +107,8 @@ def install_text(extra: str) -> str:
 def needs(package: str, extra: str, what: str = "this", instead: str = "") -> ConfigError:
     """The error for an optional package that is not installed.
 
-    what: needs it, such as a file's name; instead: what would do without it
+    what: needs it, such as a file's name
+    instead: what would do without it
     """
     other = f", or {instead}" if instead else ""
     return ConfigError(f"{what} needs the package '{package}'; install it with: {install_text(extra)}{other}")

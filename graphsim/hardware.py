@@ -76,12 +76,15 @@ class Hardware:
     vector_flops_per_s: peak of the ordinary (vector) units in flop/s
     memory_bytes, memory_bytes_per_s: size and bandwidth of the device memory
     cache_bytes: size of the last-level cache on the device
-    cores: number of streaming multiprocessors, compute units or CPU cores; clock_hz: their clock rate
-    links: levels of the interconnect, nearest first; host_link: the link between device memory and host memory
+    cores: number of streaming multiprocessors, compute units or CPU cores
+    clock_hz: their clock rate
+    links: levels of the interconnect, nearest first
+    host_link: the link between device memory and host memory
     launch_s, eager_launch_s: seconds to start a kernel in a captured graph, and from the host
     power_w: power limit in watts
     usable_share: share of the memory that the driver leaves to programs
-    path: the file it was read from; sources: the source of each number, by its path in the file (`memory.bandwidth`)
+    path: the file it was read from
+    sources: the source of each number, by its path in the file (`memory.bandwidth`)
     """
 
     name: str
@@ -165,7 +168,7 @@ def _find(ref: str | Path) -> Path:
         if path is None and (near := nearest_devices(text)):
             raise ConfigError(
                 f"hardware {short(text)} is not known: the catalog has no file of such a device; nearest: "
-                f"{', '.join(near)} (or give the path of a copy of such a file, with what differs changed)"
+                f"{', '.join(near)} (or copy one of their files, change what differs and give its path)"
             )
     return path or find_file("hardware", ref)
 
@@ -292,7 +295,7 @@ def _link(fields: Fields, sources: dict[str, str], devices: float | None = None)
         peer_access=True if devices else fields.flag("peer_access", True),
     )
     if link.topology == "pairs" and link.devices != 2.0:
-        fields.problem("devices", "is not allowed with topology = pairs; expected 2, a bridge joins two cards")
+        fields.problem("devices", "is not allowed with topology = pairs; expected 2, since a bridge joins two cards")
     return link
 
 

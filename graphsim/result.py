@@ -35,7 +35,8 @@ COVERAGE = 0.8
 class PhaseEstimate:
     """One step of the model: the prompt, or one token at the mean context of the generation.
 
-    name: `prefill` or `decode`; build: builds the annotated graph when it is first needed
+    name: `prefill` or `decode`
+    build: builds the annotated graph when it is first needed
     """
 
     name: str
@@ -85,7 +86,8 @@ class PhaseEstimate:
 class Speculated:
     """What speculation makes of a generation, at its mean over the growing context.
 
-    tokens_per_step: mean tokens that a step yields; draft_s, verify_s: of a step, plain_s of one without speculation
+    tokens_per_step: mean tokens that a step yields
+    draft_s, verify_s: of a step, plain_s of one without speculation
     draft_prompt_s: in which the draft reads the prompts, part of the time to the first token
     speedup: tokens per second of the generation, in parts of those without speculation
     """
@@ -109,14 +111,17 @@ class Speculated:
 class Estimate:
     """Latency, throughput and memory of a batch of requests. Numbers are arrays where inputs were.
 
-    model, hardware: names; settings: the other arguments, as plain values
+    model, hardware: names
+    settings: the other arguments, as plain values
     cost_model: the source of the times: `calibrated`, `scaled from …`, `roofline` or a function's name
     ttft_s: seconds to the first token, including the engine's own work
     tpot_s: mean seconds per further token (of the first one, if there is no other)
-    latency_s: seconds for the whole batch; tokens_per_s: generated tokens of the whole batch per second
+    latency_s: seconds for the whole batch
+    tokens_per_s: generated tokens of the whole batch per second
     one_time_s: seconds of work done once before serving (merging adapters), never part of the other figures
     prefill, decode: the prompt step, and a decode step at the mean context
-    notes: what was omitted, assumed or not measured; caution: the note on the reliability of the times, or ""
+    notes: what was omitted, assumed or not measured
+    caution: the note on the reliability of the times, or ""
     inference: what was simulated, which can be simulated again with changes
     speculation: times of drafting and verifying, and the tokens they yield; None without a draft
     """

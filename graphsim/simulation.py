@@ -100,8 +100,9 @@ def _read_of(deployment: Deployment, input_tokens: Num, context: Num) -> Num | N
         return None
     if np.any(np.less(context, input_tokens)):
         raise ConfigError(
-            f"context_tokens = {np.min(context):g} is not allowed with input_tokens = {np.max(input_tokens):g}: of the "
-            f"encoder-decoder '{deployment.model.name}' it counts the input too"
+            f"context_tokens = {np.min(context):g} is not allowed with input_tokens = "
+            f"{np.max(input_tokens):g}: for the "
+            f"encoder-decoder '{deployment.model.name}' it includes the input"
         )
     return input_tokens
 
@@ -269,7 +270,7 @@ def model_and_adapter(model: ModelRef | Deployment, lora: LoraConfig | None) -> 
 def adapter_graph(model: ModelConfig, lora: LoraConfig) -> nx.DiGraph:
     """The model's graph with the nodes of one dynamic adapter.
 
-    A merge has no nodes for what a variant trains beside A and B.
+    A merge has no nodes for what a variant trains in addition to A and B.
     Raises ConfigError for targets that match nothing and for ranks that are arrays.
     """
     from graphsim.lora.injection import inject, lora_parameters_of, require_layers

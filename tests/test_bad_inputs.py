@@ -45,7 +45,7 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "one bad scenario": (lambda: simulate(batch=[1, 2, 0]), "batch holds values that are not allowed"),
     "no prompt": (lambda: simulate(input_tokens=0), "input_tokens = 0"),
     "endless prompt": (lambda: simulate(input_tokens=float("inf")), "input_tokens = inf"),
-    "a prompt that is no number": (lambda: simulate(input_tokens=float("nan")), "input_tokens = nan"),
+    "a prompt that is not a number": (lambda: simulate(input_tokens=float("nan")), "input_tokens = nan"),
     "an absurd prompt": (lambda: simulate(input_tokens=10**300), "input_tokens = 1000.* to 1000000000"),
     "no output": (lambda: simulate(output_tokens=0), "output_tokens = 0"),
     "negative output": (lambda: simulate(output_tokens=-5), "output_tokens = -5"),

@@ -28,6 +28,20 @@ AVOIDED = {
     r"steps? of generation": "decode step",
     r"to beware of": "caveats",
     r"(?:servers|workers|replicas) alike": "identical",
+    r"somebody|anybody": "say who",
+    r"all the same": "nevertheless",
+    r"upon|hence|ought|shall|likewise,": "on, so, should, also",
+    r"thereof|therein|whereof|wherein|thereupon|apiece": "of it, in it, each",
+    r"looked at": "examined, checked",
+    r"so many(?! (?:that|as))": "that many",
+    r"hands? on|handed on": "passes on, passed on",
+    r"is no (?:whole|list|mapping|multiple|number|distribution|regular)": "is not a",
+    r"be it by": "or only by",
+    r"whose it is": "say what is meant",
+    r"nothing but": "only",
+    r"in vain|as it were|to be had": "say it plainly",
+    r"lies? beside": "is next to",
+    r"things? costs? of which": "turn the sentence round",
 }
 """Words not to be used, as regular expressions, and what to write instead."""
 ALLOWED = {

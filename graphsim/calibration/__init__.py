@@ -1,1 +1,1 @@
-"""Fitting cost forms to measurements, keeping the result beside the hardware file, and judging it."""
+"""Fitting cost forms to measurements, keeping the result next to the hardware file, and judging it."""

@@ -1,7 +1,7 @@
-"""From kernel measurements to a calibration: fit every family, hold whole shapes out to see what it is worth.
+"""From kernel measurements to a calibration: fit every family, hold whole shapes out to evaluate it.
 
-The parameters kept are fitted on everything; beside them stand the residuals of fits that have not seen the shape
-(`uncertainty.py`), and beside their error that on shapes held out (`held_out.py`).
+The parameters kept are fitted on everything; next to them stand the residuals of fits that have not seen the shape
+(`uncertainty.py`), and, with their error, that on held-out shapes (`held_out.py`).
 """
 
 from __future__ import annotations
@@ -68,10 +68,11 @@ def calibrate(
     date: str | None = None,
     progress: Progress | None = None,
 ) -> Calibration:
-    """Fit every family that an engine's rows hold; families of an existing calibration that they lack are kept.
+    """Fit every family in an engine's rows; other families of an existing calibration are kept.
 
-    engine: whose rows, of `ENGINES`; "" for the base, vLLM's and NCCL's
-    blocks: fit what is fitted to whole blocks, less what serves the device for the other kernels in them; else kernels
+    engine: the engine of the rows, of `ENGINES`; "" for the base, vLLM's and NCCL's
+    blocks: fit the families of whole blocks, less the other kernels in them by the device's parameters; otherwise
+        kernels
     date: of the calibration, for its provenance (today by default)
     Raises ConfigError if there are no rows of a known op.
     """
@@ -112,7 +113,7 @@ def _families_of(frame: pd.DataFrame, *, blocks: bool) -> list[Family]:
 def _fitted(
     rows: pd.DataFrame, family: Family, device: Hardware, kernel: str, say: Progress
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The parameters of some rows, and what they are worth."""
+    """The parameters of some rows, and their accuracy."""
     name = f"{family.name} {kernel}".rstrip()
     say(f"{name}: {len(rows)} points")
     parameters = family.module.fit(rows, device)
@@ -132,7 +133,7 @@ def _fitted(
 
 
 def _engines(frame: pd.DataFrame) -> pd.Series:
-    """Whose file each row belongs to."""
+    """The calibration file that each row belongs to."""
     import pandas as pd
 
     if "framework" not in frame.columns:
@@ -141,7 +142,7 @@ def _engines(frame: pd.DataFrame) -> pd.Series:
 
 
 def _by_kernel(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The rows of each kernel, those measured most first."""
+    """The rows of each kernel, the most measured one first."""
     found = {kernel: rows[mask] for (_, kernel), mask in by_engine(rows, np.ones(len(rows), dtype=bool))}
     return dict(sorted(found.items(), key=lambda entry: (-len(entry[1]), entry[0])))
 
@@ -156,7 +157,7 @@ def calibrate_files(
 ) -> list[Path]:
     """Calibrate from files, one calibration for the base and each engine whose kernels they hold; returns their paths.
 
-    out: file to write (`NAME.calibration.json` beside the device's file by default); an engine's has its name within
+    out: file to write (`NAME.calibration.json` next to the device's file by default); an engine's has its name within
     Raises ConfigError for unreadable files, HardwareError for an unknown device.
     """
     device = load_hardware(hardware)
@@ -175,7 +176,7 @@ def calibrate_files(
 
 
 def _of_device(frame: pd.DataFrame, device: Hardware) -> pd.DataFrame:
-    """The rows of one device, where a frame says whose they are and names this one among others."""
+    """The rows of one device, if a frame names the device of each row."""
     if "gpu" not in frame.columns:
         return frame
     mine = frame["gpu"].map({name: _is(device, str(name)) for name in frame["gpu"].unique()})

@@ -1,8 +1,8 @@
-"""What a fit is worth on shapes it has not seen: four-fold cross-validation over whole shapes.
+"""Accuracy of a fit on unseen shapes: four-fold cross-validation over whole shapes.
 
 A shape (all GEMMs with one n and k, one head layout, one expert layout on one cut, one message size among one
-number of devices) is in one fold with all its rows. Every row is predicted once by a fit on the other three folds;
-where they are many, those of two folds are.
+number of devices) is in one fold with all its rows. Every row is predicted once by a fit on the other three folds; of
+large data sets, only the rows of two folds.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ FOLDS = 4
 """Parts that the shapes are distributed over."""
 
 MANY, MANY_SHAPES = 10_000, 100
-"""Rows, or shapes of FEW rows and more, from which on two folds say enough, and two more fits would take as long again.
-Half of fewer does not tell the spread of others: of the A100's 39 layouts of attention it came out twice as wide."""
+"""Rows, or shapes of FEW rows and more, from which two folds are sufficient, saving half the time. Half of fewer
+shapes does not represent the rest: for the A100's 39 layouts of attention the spread came out twice as wide.
+"""
 
 FEW = 3_000
 """Rows up to which all folds are judged on, however many shapes they have."""
@@ -36,7 +37,7 @@ THIN = 128
 """GEMMs with n or k up to here count as LoRA-shaped."""
 
 ALL, THIN_NAME = "all", f"n or k up to {THIN}"
-"""Names of the sizes that are told apart."""
+"""Names of the sizes that are distinguished."""
 
 Progress = Callable[[str], None]
 
@@ -53,7 +54,7 @@ def held_out(frame: pd.DataFrame, layout: Iterable[str], fold: int = 0, folds: i
 
 
 def predicted_unseen(rows: pd.DataFrame, family: Family, hardware: Hardware) -> Array:
-    """`latency_us` of every row by a fit that has not seen its shape; nan where no fit is possible without it."""
+    """`latency_us` of every row by a fit that has not seen its shape; nan if no fit is possible without it."""
     found: Array = np.full(len(rows), np.nan)
     for fold in range(FOLDS // 2 if _is_many(rows, family) else FOLDS):
         out = held_out(rows, family.layout, fold)
@@ -64,7 +65,7 @@ def predicted_unseen(rows: pd.DataFrame, family: Family, hardware: Hardware) -> 
 
 
 def _is_many(rows: pd.DataFrame, family: Family) -> bool:
-    """Whether half of the folds has enough shapes to tell what a fit is worth."""
+    """Whether half of the folds has enough shapes to evaluate a fit."""
     if FEW <= len(rows) < MANY:
         return len(rows[list(family.layout)].drop_duplicates()) >= MANY_SHAPES
     return len(rows) >= MANY
@@ -132,7 +133,7 @@ def lines_of(
 
 
 def covered(measured: Array, predicted: Array, ends: Array) -> dict[str, float]:
-    """Which part of the measurements lies within the ends, and how wide these are at the median.
+    """The share of measurements within the ends, and the median width.
 
     The width is that of the logarithms, in parts of the 10 to 90 % range of log(measured / predicted): an interval of
     80 % that is no wider than it has to be has a width of 1.
@@ -169,7 +170,7 @@ def _errors(inside: Array, outside: Array) -> dict[str, float]:
 
 
 def _numbered(rows: pd.DataFrame, family: Family) -> pd.DataFrame:
-    """The op and number format of every row with its place; attention goes by its cache's format."""
+    """The op and number format of every row with its position; attention is grouped by its cache's format."""
     column = "kv_dtype" if family.name == "attention" else "dtype"
     dtypes = rows[column].fillna("").astype(str) if column in rows else ""
     return rows[["op"]].assign(dtype=dtypes, place=np.arange(len(rows)))

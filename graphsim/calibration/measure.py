@@ -1,8 +1,7 @@
 """Timing kernels on this machine with PyTorch, into a file that `calibrate` reads.
 
-On CUDA every kernel is captured into a graph and replayed, so the host's launches do not count; on a
-CPU calls are timed back to back. Each row is appended when it is done: a run that was cut off goes
-on where it stopped.
+On CUDA every kernel is captured into a graph and replayed, so host launches do not count; on a CPU calls are timed
+back to back. Each row is appended when it is done, so an interrupted run resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -97,7 +96,7 @@ def _done(path: Path) -> set[tuple[str, ...]]:
         write_text(path, text)
     reader = csv.DictReader(text.splitlines())
     if tuple(reader.fieldnames or ()) != COLUMNS:
-        raise ConfigError(f"{path}: has other columns than measurements have; expected {', '.join(COLUMNS)}")
+        raise ConfigError(f"{path}: its columns are not those of measured kernels; expected {', '.join(COLUMNS)}")
     return {_key(row) for row in reader}
 
 
@@ -105,11 +104,13 @@ class _Bench:
     """One device and the way to time a kernel on it."""
 
     def __init__(self, torch: Any, device: str | None, effort: Effort) -> None:
-        """Raises ConfigError for a device that is not there."""
+        """Raises ConfigError for an unavailable device."""
         self.torch, self.effort = torch, effort
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if self.device not in ("cpu", "cuda") or (self.device == "cuda" and not torch.cuda.is_available()):
-            raise ConfigError(f"device '{self.device}' is not here; allowed: cpu, or cuda where PyTorch sees one")
+            raise ConfigError(
+                f"device '{self.device}' is not available; allowed: cpu, or cuda where PyTorch finds a GPU"
+            )
         self.cuda = self.device == "cuda"
         self.name = torch.cuda.get_device_name().lower().replace(" ", "-") if self.cuda else "cpu"
 
@@ -154,7 +155,7 @@ class _Bench:
         return kernels[str(row["kernel"])]
 
     def _attention(self, ints: dict[str, int], values: Callable[..., Any]) -> Callable[[], Any]:
-        """Scaled dot-product attention; causal where the queries are the whole context."""
+        """Scaled dot-product attention; causal if the queries are the whole context."""
         q = values(ints["batch"], ints["heads"], ints["seq_len"], ints["head_dim"])
         k, v = (values(ints["batch"], ints["kv_heads"], ints["kv_len"], ints["head_dim"]) for _ in "kv")
         causal = ints["seq_len"] > 1

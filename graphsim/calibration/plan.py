@@ -26,8 +26,12 @@ KINDS = ("gemm", "lora", "context_attention", "generation_attention", "elementwi
 class Plan:
     """Grids to measure; a row per point that fits the memory.
 
-    tokens: rows of the GEMMs; sides: their n and k; ranks: n or k of LoRA-shaped GEMMs
-    heads: pairs of query and key-value heads; lengths: prompt and context lengths; batches: of decode
+    tokens: rows of the GEMMs
+    sides: their n and k
+    ranks: n or k of LoRA-shaped GEMMs
+    heads: pairs of query and key-value heads
+    lengths: prompt and context lengths
+    batches: of decode
     elements: sizes of memory-bound kernels and copies
     """
 

@@ -1,9 +1,8 @@
-"""Fitting what devices draw: `python -m graphsim.calibration.power FILE.csv hardware/power.json`.
+"""Fitting the power of devices: `python -m graphsim.calibration.power FILE.csv hardware/power.json`.
 
 Two constants per generation (memory, compute) by least squares of the relative error, reweighted towards its absolute
 value, both from zero up; one for all generations together (idle), the entry of a coarse grid with the least mean error:
-what a device draws while it waits stands in no row by itself. Rows at the power limit say only that the demand is above
-it.
+no row states the power of an idle device. Rows at the power limit only show that the demand is above it.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ if TYPE_CHECKING:
 IDLE = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
 ROUNDS = 30
 LEAST_ERROR = 0.03
-"""Relative errors below this count alike: what two machines of one kind differ by is more."""
+"""Relative errors below this count equally, since two machines of one kind differ by more."""
 
 AT_LIMIT = 0.9
-"""Share of the limit from which on a row says only that more is asked for."""
+"""Share of the limit from which a row only shows that the demand is higher."""
 
 ABOUT = (
     "What devices draw, as shares of the power limit that their files state: idle while they wait, memory and compute "
@@ -44,9 +43,9 @@ Table = Sequence[tuple[PowerRow, float]]
 
 
 def power_table(frame: pd.DataFrame) -> list[tuple[PowerRow, float]]:
-    """The rows of a table that can be used: model and device are known, and the device states its power.
+    """The usable rows of a table: model and device are known, and the device states its power.
 
-    Raises ConfigError where a column is missing.
+    Raises ConfigError if a column is missing.
     """
     check_columns(set(map(str, frame.columns)), "measured power")
     found = []
@@ -79,7 +78,7 @@ def power_errors(table: Table, shares: Mapping[str, Shares]) -> np.ndarray[Any, 
 
 
 def left_out_errors(table: Table) -> np.ndarray[Any, Any]:
-    """The errors of every row with constants of the other models."""
+    """The errors of every row with constants fitted on the other models."""
     errors = np.zeros(len(table))
     for model in {row.model for row, _ in table}:
         fitted = fit_power([entry for entry in table if entry[0].model != model])
@@ -99,7 +98,7 @@ def _with(table: Table, idle: float) -> dict[str, Shares]:
 
 
 def _least(used: np.ndarray[Any, Any], shares: np.ndarray[Any, Any], idle: float) -> tuple[float, float]:
-    """The two constants, from zero up, with the least relative error."""
+    """The two non-negative constants with the least relative error."""
     weights = np.ones(len(shares))
     found = np.zeros(2)
     for _ in range(ROUNDS):
@@ -112,7 +111,7 @@ def _least(used: np.ndarray[Any, Any], shares: np.ndarray[Any, Any], idle: float
 
 
 def _from_zero(matrix: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Least squares with both unknowns from zero up."""
+    """Least squares with two non-negative unknowns."""
     best = np.zeros(2)
     least = float(wanted @ wanted)
     for kept in ([0, 1], [0], [1]):
@@ -125,7 +124,10 @@ def _from_zero(matrix: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any]) -> np
 
 
 def contents(table: Table, source: str) -> dict[str, Any]:
-    """What `hardware/power.json` holds for a table. source: where its rows come from, in a few words."""
+    """The contents of `hardware/power.json` for a table.
+
+    source: the origin of its rows, in a few words
+    """
     shares, errors, out = fit_power(table), power_errors(table, fit_power(table)), left_out_errors(table)
     first = next(iter(shares.values()))
     provenance = {}
@@ -149,7 +151,7 @@ def contents(table: Table, source: str) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str]) -> Iterator[str]:
-    """Fit a file and write the constants; what the command prints, line by line."""
+    """Fit a file, write the constants, and return the lines to print."""
     if len(arguments) != 2:
         raise ConfigError("usage: python -m graphsim.calibration.power FILE.csv POWER.json")
     frame = read_facts(arguments[0], "measured power", COLUMNS)

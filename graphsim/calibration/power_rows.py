@@ -1,14 +1,14 @@
-"""Measured power of saturated servers as what their devices were doing: rows of the ML.ENERGY leaderboard.
+"""Activity of the devices of saturated servers with measured power: rows of the ML.ENERGY leaderboard.
 
 A row states model, devices, format, how many sequences ran on average, the median time between two tokens, joules per
-token and watts. Assumed is what it does not state:
+token and watts. The following is assumed, as rows do not state it:
 
 * The mean prompt of each task (PROMPT_TOKENS). It was read off the rows of dense models: the mean time per token lies
   above the median one by the prompts' share, which 400 tokens of chat explain to 2 %, and 2,500 of code to 4 %. GPQA's
   answers are so long that its prompts do not count.
 * Where `ep` is above 1, attention is sharded over all devices and experts are distributed over them.
-* Prompts run within decode steps, as in vLLM. Of r that come per step, the median step holds the median number
-  of a Poisson distribution, so the mean step takes longer than the median one by the time of the rest.
+* Prompts run within decode steps, as in vLLM. With r prompts per step, the median step holds the median of a Poisson
+distribution, so the mean step takes longer than the median one by the time of the rest.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from graphsim.models.loading import load_model
 from graphsim.ops.precision import Precision, load_precision
 
 PROMPT_TOKENS = {"lm-arena-chat": 400.0, "gpqa": 300.0, "sourcegraph-fim": 2500.0}
-"""Mean prompt of each task of ML.ENERGY; of any other as of a chat."""
+"""Mean prompt of each task of ML.ENERGY; other tasks as chat."""
 
 FORMATS = {"bfloat16": "bf16", "float16": "fp16"}
 
@@ -43,10 +43,11 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PowerRow:
-    """What the devices of a row were doing, by its measured median time between tokens.
+    """The activity of a row's devices, from its measured median time between tokens.
 
-    model: of the catalog; sequences: that ran on average
-    step_s: mean time of a step: the measured median one, and what prompts add to the mean
+    model: of the catalog
+    sequences: that ran on average
+    step_s: mean time of a step: the measured median one, plus the prompts' share of the mean
     memory, compute: part of the full bandwidth and of the matrix peak that a device reached over it
     """
 
@@ -60,7 +61,7 @@ class PowerRow:
 
 
 def power_row(row: Row) -> PowerRow:
-    """A row of a table with COLUMNS. Raises ConfigError for what is not known or no number."""
+    """A row of a table with COLUMNS. Raises ConfigError for unknown names and non-numeric cells."""
     deployment, devices = _deployment(row), whole(row, "gpus")
     sequences, answer = above_zero(row, "avg_batch_size"), above_zero(row, "avg_output_len")
     prompt = PROMPT_TOKENS.get(str(row["task"]), PROMPT_TOKENS["lm-arena-chat"])
@@ -95,7 +96,7 @@ def _engine(framework: str) -> str:
 
 
 def _precision(name: str, own: Precision | None) -> Precision:
-    """The checkpoint's own where it is of that format, else the format for all weights."""
+    """The checkpoint's own if it is in that format, else the format for all weights."""
     wanted = FORMATS.get(name, name)
     if own is not None and any(form.name.startswith(wanted) for form in own.of_weights if form.bytes < 2.0):
         return own
@@ -103,7 +104,7 @@ def _precision(name: str, own: Precision | None) -> Precision:
 
 
 def _prompt_s(deployment: Deployment, sequences: float, prompt: float, context: float) -> float:
-    """What a prompt adds to a decode step."""
+    """Time that a prompt adds to a decode step."""
     step, rows = compile_step(deployment), sequences * (context + 1.0)
     alone = step(generating=sequences, cache_rows=rows)
     return float(step(prompt_tokens=prompt, generating=sequences, cache_rows=rows) - alone)
@@ -130,7 +131,7 @@ def _median_of_poisson(mean: float) -> float:
 
 
 def check_columns(columns: set[str], name: str) -> None:
-    """Raise ConfigError where a table lacks a column of COLUMNS."""
+    """Raise ConfigError if a table lacks a column of COLUMNS."""
     missing = [column for column in COLUMNS if column not in columns]
     if missing:
         raise ConfigError(f"{name}: column {missing[0]} is missing; needed are {', '.join(COLUMNS)}")

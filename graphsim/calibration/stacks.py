@@ -10,9 +10,9 @@ prompts of the others, which interrupt it once for each of their answers,
     TPOT = step(clients, prompt + answer / 2) + (clients - 1) / answer · step of one prompt
 
 with the lengths' mean, 0.9 of the nominal ones where they are drawn from 0.8 to 1. Of long prompts and few clients, the
-median time to the first token says what a prompt takes: it waits for the step that runs, besides the server's own time
-for a request. Per device and engine, the three constants of `graphsim.cost.stack` are those of a grid with the least
-mean relative error, a model counting by the root of its rows, the start of a kernel by least squares in between.
+median time to the first token says what a prompt takes: it waits for the running step, in addition to the server's own
+time for a request. Per device and engine, the three constants of `graphsim.cost.stack` are those of a grid with the
+least mean relative error, a model counting by the root of its rows, the start of a kernel by least squares in between.
 
 Rows are InferenceMAX's (`hardware, framework, model, precision, tp, ep, concurrency, input_tokens, output_tokens,
 mean_tpot_ms, median_ttft_ms`) or single public figures, `tpot_ms` of `measured_public.csv`.
@@ -49,19 +49,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ARCHITECTURES = ("cdna2", "cdna3", "cdna4")
-"""Generations whose served rows are fitted: of all others, kernels were measured."""
+"""Generations whose served rows are fitted; kernels of all others were measured."""
 
 MOST_CLIENTS = 64
 """Clients up to which a closed loop is near a static batch."""
 
 OWN_ENGINE = {"atom": BASE_ENGINE}
-"""What constants of a framework stand for: AMD's own for every engine that runs its kernels, which is not SGLang."""
+"""The engine that a framework's constants apply to: AMD's own for every engine that runs its kernels, except SGLang."""
 
 LONG_PROMPT, ALONE = 4096, 16
-"""Prompt from which on, and clients up to which, the time to the first token is the prompt's."""
+"""Least prompt length and most clients for which the time to the first token is the prompt's."""
 
 REQUEST_S, TOKEN_S = 12e-3, 3e-6
-"""What a server takes for a request, and for each token of its prompt, before and behind its steps."""
+"""Server time per request, and per token of its prompt, outside its steps."""
 
 MEAN_LENGTH = 0.9
 SHARES_OF_BANDWIDTH = np.array([0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95])
@@ -81,7 +81,8 @@ ABOUT = (
 class Parts:
     """The operations of a step: seconds at the datasheet's rates, and kernels.
 
-    wide_s: of GEMMs in 16 bits; gemm_s: of those that reach a known share of their own peak, at that, else infinite
+    wide_s: of GEMMs in 16 bits
+    gemm_s: of those with a known share of their own peak, at that share, else infinite
     """
 
     wide_s: NDArray[np.float64]
@@ -100,9 +101,10 @@ class Parts:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StackRow:
-    """A measured time as sums of steps: of a served row, its time per token or its time to the first one.
+    """A measured time of a served row as sums of steps: its time per token or its time to the first one.
 
-    metric: `tpot` or `ttft`; steps, prompts: how many decode steps and of a prompt it holds
+    metric: `tpot` or `ttft`
+    steps, prompts: number of decode steps and of prompt steps in it
     """
 
     id: str
@@ -117,7 +119,7 @@ class StackRow:
     prompts: float
 
     def figures(self, memory: float, compute: float) -> tuple[float, float]:
-        """Seconds without the starts of kernels, and how many of these there are."""
+        """Seconds without kernel launches, and the number of launches."""
         seconds = self.steps * self.step.seconds(memory, compute) + self.prompts * self.prompt.seconds(memory, compute)
         return seconds, self.steps * self.step.kernels + self.prompts * self.prompt.kernels
 
@@ -132,7 +134,7 @@ Gemms = Mapping[str, Mapping[str, float]]
 
 
 def stack_rows(frame: pd.DataFrame, gemms: Gemms = MappingProxyType({})) -> list[StackRow]:
-    """The rows of a table that can be used: one server, no speculation, a device of ARCHITECTURES."""
+    """The usable rows of a table: one server, no speculation, a device of ARCHITECTURES."""
     public = "hw" in frame.columns
     found = []
     for place, row in enumerate(frame.to_dict("records"), 1):
@@ -201,7 +203,7 @@ def _deployment(row: Row, device: Hardware) -> Deployment:
 
 
 def _precision(label: str, own: Precision | None) -> Precision:
-    """As graphsim writes it, or the width that a benchmark states: of a checkpoint in that width, its own."""
+    """As graphsim writes it, or the width that a benchmark states: for a checkpoint in that width, its own."""
     if label in ("fp4", "fp8"):
         return own if own is not None else load_precision("fp8_block" if label == "fp8" else "mxfp4")
     return load_precision(label)
@@ -228,7 +230,7 @@ def _parts(graph: nx.DiGraph, device: Hardware, gemms: Sequence[tuple[str, float
 def fit_stack(rows: Sequence[StackRow]) -> Stack:
     """The constants with the least mean relative error. Raises ConfigError without rows."""
     if not rows:
-        raise ConfigError("served rows: none of a device whose stack is fitted")
+        raise ConfigError("served rows: no row is of a device whose constants are fitted")
     measured = np.array([row.measured_s for row in rows])
     models = [row.model for row in rows]
     counted = np.array([models.count(model) ** -0.5 for model in models])
@@ -243,7 +245,7 @@ def fit_stack(rows: Sequence[StackRow]) -> Stack:
 
 
 def _start_s(rest: NDArray[np.float64], kernels: NDArray[np.float64], counted: NDArray[np.float64]) -> float:
-    """The start of a kernel, from zero up, that explains what is left, each as a share of what was measured."""
+    """The non-negative launch time of a kernel that explains the rest, weighted by the measured times."""
     weights, found = counted, 0.0
     for _ in range(ROUNDS):
         found = max(0.0, float(np.sum(weights * rest * kernels) / np.sum(weights * kernels**2)))
@@ -257,7 +259,7 @@ def errors(rows: Sequence[StackRow], stack: Stack) -> NDArray[np.float64]:
 
 
 def left_out_errors(rows: Sequence[StackRow]) -> dict[str, NDArray[np.float64]] | None:
-    """The errors of each model's times per token with constants of the others; None where there is one model."""
+    """The errors of each model's times per token with constants of the others; None with a single model."""
     models = {row.model for row in rows}
     if len(models) < 2:
         return None
@@ -269,7 +271,7 @@ def left_out_errors(rows: Sequence[StackRow]) -> dict[str, NDArray[np.float64]] 
 
 
 def stacks_of(rows: Sequence[StackRow]) -> dict[str, dict[str, list[StackRow]]]:
-    """Rows by device and engine; the base of a device without a stack of its own for it is all of its rows."""
+    """Rows by device and engine; the base of a device without its own stack uses all of its rows."""
     found: dict[str, dict[str, list[StackRow]]] = {}
     for row in rows:
         engines = found.setdefault(row.device, {})
@@ -281,7 +283,10 @@ def stacks_of(rows: Sequence[StackRow]) -> dict[str, dict[str, list[StackRow]]]:
 
 
 def contents(rows: Sequence[StackRow], source: str, gemms: Gemms = MappingProxyType({})) -> dict[str, Any]:
-    """What `hardware/served.json` holds for some rows. source: where they come from, in a few words."""
+    """The contents of `hardware/served.json` for some rows.
+
+    source: their origin, in a few words
+    """
     devices: dict[str, dict[str, Any]] = {}
     facts: dict[str, Any] = {}
     for device, engines in sorted(stacks_of(rows).items()):
@@ -307,7 +312,7 @@ def _median(values: NDArray[np.float64]) -> float:
 
 
 def _devices(frames: Sequence[pd.DataFrame]) -> set[str]:
-    """Devices of ARCHITECTURES that tables of served rows speak of."""
+    """Devices of ARCHITECTURES in tables of served rows."""
     columns = [frame[name] for frame in frames for name in ("hardware", "hw") if name in frame.columns]
     described = [device_described(str(text)) for column in columns for text in column.dropna().unique()]
     names = {one.name for one in described if one is not None}
@@ -315,7 +320,7 @@ def _devices(frames: Sequence[pd.DataFrame]) -> set[str]:
 
 
 def main(arguments: Sequence[str]) -> Iterator[str]:
-    """Fit files and write the constants; what the command prints, line by line."""
+    """Fit files, write the constants, and return the lines to print."""
     if len(arguments) < 2:
         raise ConfigError("usage: python -m graphsim.calibration.stacks FILE.csv … SERVED.json")
     *paths, to = arguments

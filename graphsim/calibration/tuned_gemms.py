@@ -31,7 +31,7 @@ KERNELS = {"f4gemm": "mxfp4_w4a4", "a4w4_blockscale": "mxfp4_w4a4", "a8w8_bpresh
 """The format of a kernel's operands, by a part of its name."""
 
 STATED = {"fp8": "float8"}
-"""What the column of the weights' type holds where kernels of one name multiply several formats."""
+"""Contents of the column of the weights' type if kernels of one name multiply several formats."""
 
 WIDE = "bf16"
 

@@ -1,4 +1,4 @@
-"""What a calibration keeps of its own errors: residuals of shapes that the fit has not seen, as a few quantiles."""
+"""The errors that a calibration stores: residuals of shapes that the fit has not seen, as a few quantiles."""
 
 from __future__ import annotations
 
@@ -28,25 +28,28 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Apart = Callable[[Any], float]
-"""How many of the chosen rows err apart, from a mask of these."""
+"""The number of independent errors among the rows of a mask."""
 
 FEWEST = 40
-"""Rows from which on a kind or a class has quantiles of its own: four lie beyond each end of the usual interval."""
+"""Number of rows from which a kind or a class has its own quantiles: four lie beyond each end of the default
+interval.
+"""
 
 FEWEST_FAR = 40
-"""Rows away from what was measured that say how residuals grow with the distance."""
+"""Number of rows away from the measurements that determine how residuals grow with distance."""
 
 
 def residual_record(rows: pd.DataFrame, unseen_us: Array, family: Family) -> dict[str, Any]:
-    """The residual record of a family (`cost/residuals.py`); empty where no row was predicted unseen.
+    """The residual record of a family (`cost/residuals.py`); empty if no row was predicted unseen.
 
-    rows: measured kernels in the reference schema; unseen_us: the estimate of each by a fit that has not seen its
-        shape (`predicted_unseen`), nan where there is none
+    rows: measured kernels in the reference schema
+    unseen_us: the estimate of each by a fit that has not seen its
+        shape (`predicted_unseen`), nan if there is none
     """
     rows, unseen_us, residual = known(rows, unseen_us)
     if rows.empty:
         return {}
-    if family.composed:  # of what is fitted to whole blocks, these err together with what is in them
+    if family.composed:  # for families fitted to whole blocks, errors are correlated with those of their kernels
         every = quantiles_of(residual, float(len(rows)))
         return {"rows": len(rows), "quantiles": {ALL: {ALL: every}}, "ranges": {}}
     kinds, sizes = described(rows, family)
@@ -70,7 +73,7 @@ def residual_record(rows: pd.DataFrame, unseen_us: Array, family: Family) -> dic
 def crossed_interval(rows: pd.DataFrame, unseen_us: Array, family: Family, coverage: float = 0.8) -> Array:
     """Low and high ends for each row by a record of the other folds, which has seen neither its shape nor its error.
 
-    Arguments as in `residual_record`; nan where it has no estimate, or the others have none.
+    Arguments as in `residual_record`; nan if it has no estimate, or the others have none.
     """
     found = np.full((2, len(rows)), np.nan)
     for fold in range(FOLDS):
@@ -118,7 +121,7 @@ def _far(rows: pd.DataFrame, sizes: dict[str, Array], layout: list[str], family:
 
 
 def _growth(residual: Array, far: Array) -> float:
-    """By how much of itself the spread grows with each octave; 0 where too few rows lie away to tell."""
+    """Relative growth of the spread per octave; 0 if too few rows are away from the measurements."""
     away = far > 0.0
     if away.sum() < FEWEST_FAR or (~away).sum() < FEWEST_FAR:
         return 0.0
@@ -127,9 +130,9 @@ def _growth(residual: Array, far: Array) -> float:
 
 
 def quantiles(residual: Array, kinds: Any, predicted_us: Array, apart: Apart) -> dict[str, dict[str, list[float]]]:
-    """By kind and class of predicted time; of the whole family and of whole kinds beside, for what is rare.
+    """By kind and class of predicted time; also of the whole family and of whole kinds, for rare cases.
 
-    apart: how many of some rows err apart
+    apart: number of independent errors among some rows
     """
     which = class_of(predicted_us)
     telling = ~np.isin(kinds, HOSTED)
@@ -148,7 +151,7 @@ def quantiles(residual: Array, kinds: Any, predicted_us: Array, apart: Apart) ->
 
 
 def quantiles_of(residual: Array, n: float) -> list[float]:
-    """Quantiles of which a further shape lies below each with just that probability, by what n shapes can tell.
+    """Unbiased quantiles from n shapes: a further shape lies below each with exactly that probability.
 
     The p-th of n + 1 shapes lies p (n + 1) places from the lowest (Weibull 1939; Hyndman and Fan 1996, type 6), so that
     few shapes give wider intervals.
@@ -158,13 +161,13 @@ def quantiles_of(residual: Array, n: float) -> list[float]:
 
 
 def shapes_apart(rows: pd.DataFrame, family: Family) -> Apart:
-    """How many whole shapes some rows hold: rows of one shape err together."""
+    """The number of whole shapes in some rows, since errors of one shape are correlated."""
     numbers = rows.groupby(list(family.layout), dropna=False).ngroup().to_numpy()
     return lambda chosen: float(len(np.unique(numbers[chosen])))
 
 
 def common_part(residual: Array, groups: Array) -> float:
-    """The part of the variance that those of a group share: of an analysis of variance, 0 for a single group."""
+    """The share of the variance that is common within groups, by an analysis of variance; 0 for a single group."""
     parts = [residual[groups == group] for group in np.unique(groups)]
     parts = [part for part in parts if len(part) > 1]
     if len(parts) < 2:
@@ -176,7 +179,7 @@ def common_part(residual: Array, groups: Array) -> float:
 
 
 def groups_apart(residual: Array, groups: Array, shapes: float) -> float:
-    """How many of this many shapes err apart, where those of a group share an error.
+    """The effective number of independent errors of this many shapes with correlated errors within groups.
 
     The design effect of samples in clusters (L. Kish, "Survey Sampling", 1965, section 5.4).
     """

@@ -1,4 +1,4 @@
-"""Measured blocks that are compositions: the graph of the block as an engine runs it, priced by the cost families.
+"""Measured blocks priced as compositions: the graph of the block as an engine runs it, priced by the cost families.
 
 Each module prices the rows of one or more `*_module` ops of the reference schema with a function
 
@@ -9,7 +9,7 @@ rows: a pandas DataFrame with one value in each column that `groups` of its entr
 hardware: the device
 parameters: the fitted parameters of every cost family by name, of the engine and kernels that the rows name
 
-A block may hold what no family's kernels show. Its module then offers
+A block may take time that no family's kernels account for. Its module then offers
 
     fit(frame, hardware, parameters) -> parameters of the family that the entry's `fits` names
 

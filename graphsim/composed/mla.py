@@ -1,7 +1,7 @@
 """Whole latent-attention blocks (`mla_context_module`, `mla_generation_module`), from hidden states to o_proj's result.
 
 The block is that of the model which the rows name, with as many heads as one device holds; the norm before it and the
-all-reduce behind it are not part of what was measured. The engines run q_a_proj and kv_a_proj_with_mqa as one GEMM
+all-reduce after it are not part of what was measured. The engines run q_a_proj and kv_a_proj_with_mqa as one GEMM
 (vLLM and SGLang, `models/deepseek_v2.py`, fused_qkv_a_proj_with_mqa; TensorRT-LLM, `_torch/modules/attention.py`, MLA).
 
 vLLM attends short prompts by its decode kernels, in absorbed form: up to 512 new tokens with FlashAttention, 128 with
@@ -97,7 +97,7 @@ def _absorbs(rows: pd.DataFrame) -> bool:
 
 
 def _joined(shapes: list[BlockShape]) -> BlockShape:
-    """One after the other; texts are those of the first."""
+    """Concatenated; texts are those of the first."""
     numbers: dict[str, Any] = {
         name: np.concatenate([getattr(shape, name) for shape in shapes])
         for name in ("kernels_s", "tokens", "heads", "keys", "format")

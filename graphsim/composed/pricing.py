@@ -1,4 +1,4 @@
-"""Time of the graph of one block, and what prices it."""
+"""The time of the graph of one block, and the parameters that price it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The graphs of whole sparse attention blocks, and what the host takes to start their kernels.
 
 A block is that of the model which a row names, with the share of its heads that one device holds; the norm before it
-and the all-reduce behind it are not part of what was measured.
+and the all-reduce after it are not part of what was measured.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CAPTURED = 256
 eager ones."""
 
 LONG = 131_072
-"""Keys of a sequence from which SGLang's host prepares longer tables; measured between 66 and 131 thousand."""
+"""Keys of a sequence from which SGLang's host prepares longer tables; measured between 66,000 and 131,000."""
 
 _WIDE = (
     "kv_b_proj",
@@ -47,8 +47,8 @@ _WIDE = (
     "compressor.indexer.gate_proj",
     "compressor.indexer.scorer.weights_proj",
 )
-"""Modules that engines keep in 16 bits: absorbed GEMMs, weights of heads, what windows are pooled with (vLLM 0.24,
-`models/deepseek_v2.py`, `models/deepseek_v4`)."""
+"""Modules that engines keep in 16 bits: absorbed GEMMs, weights of heads, weights for the pooling of windows (vLLM
+0.24, `models/deepseek_v2.py`, `models/deepseek_v4`)."""
 
 _PACKED = {
     "q_a_proj": "qkv_a",
@@ -141,7 +141,7 @@ def _serves(layer: Layer, method: str) -> bool:
 
 
 def _cut(layer: Layer, method: str, heads: float) -> Layer:
-    """With the heads that a device holds, and its share of key heads, of an indexer's heads beside them, of groups."""
+    """With the device's share of heads, key heads, an indexer's heads and groups."""
     if isinstance(layer, LatentAttention):
         indexer = None if method in DENSE else layer.indexer
         return replace(
@@ -165,9 +165,11 @@ def _phase(rows: pd.DataFrame) -> Phase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockWork:
-    """What rows say of a block as a whole, each 1 or 0.
+    """Properties of a row's whole block, each 1 or 0.
 
-    eager: kernels are started one by one; fp8, fp4: GEMMs quantise; long: keys are LONG or more
+    eager: kernels are started one by one
+    fp8, fp4: GEMMs quantise
+    long: keys are LONG or more
     """
 
     eager: Array
@@ -177,7 +179,7 @@ class BlockWork:
 
 
 LEAST_REST = 0.2
-"""Of what other families say of a block's kernels, what an engine's fusions leave at least."""
+"""The least share of the other families' time of a block's kernels that an engine's fusions leave."""
 
 
 def block_work(rows: pd.DataFrame) -> BlockWork:
@@ -195,9 +197,10 @@ def block_work(rows: pd.DataFrame) -> BlockWork:
 def device_s(c: Mapping[str, float], work: BlockWork, rest_s: Array, sparse_s: Array) -> Array:
     """Seconds of a block's kernels on the device.
 
-    rest_s: of those that other families price, each as a kernel of its own; sparse_s: of the others
-    fused_s: what the engine saves of the first by fusing them; fused_fp8_s: more with 8-bit GEMMs, quantised in
-        the kernels ahead; start_s: what a block without sparse kernels takes more
+    rest_s: of those that other families price, each as a kernel of its own
+    sparse_s: of the others
+    fused_s: share of the first that the engine saves by fusing them; fused_fp8_s: more with 8-bit GEMMs, quantised in
+        the kernels ahead; start_s: extra time of a block without sparse kernels
     """
     saved_s = c["fused_s"] + c["fused_fp8_s"] * work.fp8
     left_s = np.maximum(rest_s - saved_s, LEAST_REST * rest_s)

@@ -1,9 +1,9 @@
 """Constants and corrections of sparse attention's kernels from whole blocks, less what other families price in them.
 
-Block times are all there is. What a block's graph takes beside its sparse kernels is priced by the other families, and
-what the host takes to start the kernels is a constant of the engine; the rest is the sparse kernels'. All constants of
-a kernel are fitted at once to the block times. The correction surface of a part is then fitted to what remains,
-divided and weighted by the part's share of the block: where the host or a projection decides, a row says nothing of it.
+Only block times were measured. The rest of a block's graph is priced by the other families, and what the host takes to
+start the kernels is a constant of the engine; the rest is the sparse kernels'. All constants of a kernel are fitted at
+once to the block times. The correction surface of a part is then fitted to what remains, divided and weighted by the
+part's share of the block: where the host or a projection dominates, a row carries no information on it.
 """
 
 from __future__ import annotations
@@ -55,17 +55,19 @@ MOST_ROWS = 3000
 """Rows that constants are fitted to; surfaces see all."""
 
 NOTHING_S = 1e-9
-"""Time of what no row has."""
+"""Time of a part that no row has."""
 
 LEAST_SHARE = 0.05
-"""Share of a block's time below which a row says nothing of a part."""
+"""Share of a block's time below which a row carries no information on a part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Blocks:
     """Measured blocks of one method, phase and cache format.
 
-    rest_s: what the other families price; shapes: of the sparse kernels, by part; work: see `BlockWork`
+    rest_s: what the other families price
+    shapes: of the sparse kernels, by part
+    work: see `BlockWork`
     """
 
     measured_s: Array
@@ -135,7 +137,7 @@ def _spread(shape: SparseShape, count: int) -> SparseShape:
 
 
 def _joined(parts: list[_T]) -> _T:
-    """One after the other; texts are those of the first."""
+    """Concatenated; texts are those of the first."""
     numbers = {
         field.name: np.concatenate([getattr(part, field.name) for part in parts])
         for field in fields(parts[0])  # type: ignore[arg-type]
@@ -178,7 +180,7 @@ def _fit_one(blocks: _Blocks, hardware: Hardware, *, dense: bool) -> dict[str, A
 
 
 def _block_start(blocks: _Blocks) -> dict[str, float]:
-    """Where no row is eager, or none is long, that part starts, and so stays, at nothing to speak of."""
+    """If no row is eager, or none is long, that part starts at nearly zero and stays there."""
     work = blocks.work
     eager = work.eager.any()
     used = {
@@ -202,7 +204,7 @@ def _nested(flat: Mapping[str, float]) -> dict[str, dict[str, float]]:
 def _block_s(
     c: Mapping[str, Mapping[str, float]], blocks: _Blocks, hardware: Hardware, surfaces: Mapping[str, Surface]
 ) -> tuple[Array, dict[str, Array]]:
-    """Block times, and how much of a change of each part they follow."""
+    """Block times, and their sensitivity to each part."""
     parts = {
         part: np.asarray(skeleton_s(part, c[part], hardware, shape)) * _factor(surfaces.get(part), shape)
         for part, shape in blocks.shapes.items()
@@ -221,7 +223,7 @@ def _arrays(shape: SparseShape) -> dict[str, Array]:
 
 
 def _surfaces(c: Mapping[str, Mapping[str, float]], blocks: _Blocks, hardware: Hardware) -> dict[str, Surface]:
-    """The surface of each part, fitted in turn and twice: the second time given the other part's."""
+    """The surface of each part, fitted in turn and twice: the second time given the other part's surface."""
     found: dict[str, Surface] = {}
     for part in (*blocks.shapes, *blocks.shapes):
         now_s, shares = _block_s(c, blocks, hardware, found)

@@ -1,7 +1,7 @@
 """Which operations decide the latency: slack of every node, and the critical path.
 
 Slack is the schedule's recursion backwards, in min-plus arithmetic: how much later a node could finish without
-delaying the end. Inside a repeat, times and slack are those of its middle turn.
+delaying the end. Inside a repeat, times and slack are those of its middle iteration.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ def schedule(graph: nx.DiGraph) -> nx.DiGraph:
 def critical_path(graph: nx.DiGraph, scenario: int = 0) -> CriticalPath:
     """The chain of operations that determines the latency, over data and stream edges.
 
-    graph: annotated or scheduled; scenario: index of the scenario, where numbers are arrays
+    graph: annotated or scheduled
+    scenario: index of the scenario, where numbers are arrays
     Nodes inside a repeat appear as `repeat.node`, once.
     Raises GraphError if the graph is not valid or a node has no latency, ConfigError if there is no such scenario.
     """
@@ -83,7 +84,7 @@ def critical_path(graph: nx.DiGraph, scenario: int = 0) -> CriticalPath:
 
 
 def path_of(graph: nx.DiGraph, scenario: int = 0) -> CriticalPath:
-    """As `critical_path`, of a graph that is known to be sound."""
+    """As `critical_path`, for a graph that is known to be sound."""
     scheduled = graph if _is_scheduled(graph) else schedule(graph)
     held = np.size(scheduled.graph["latency_s"])
     if held > 1 and not 0 <= scenario < held:
@@ -92,7 +93,7 @@ def path_of(graph: nx.DiGraph, scenario: int = 0) -> CriticalPath:
 
 
 def _is_scheduled(graph: nx.DiGraph) -> bool:
-    """Whether every steady node has its place in time, as it has until somebody adds a node or takes a time away."""
+    """Whether every node except one-time ones is scheduled, which holds until a node is added or a time removed."""
     return "latency_s" in graph.graph and _is_placed(graph)
 
 
@@ -115,9 +116,9 @@ def _copy(graph: nx.DiGraph) -> nx.DiGraph:
 
 
 def _place(graph: nx.DiGraph, before: State, after: State, origin: Num, whole: Num, times: Times) -> State:
-    """Write times and slack; `after` says by when each part of the final state is needed.
+    """Write times and slack; `after` states when each part of the final state is needed.
 
-    times: start and finish of every node. Returns by when each part of the state before is needed.
+    times: start and finish of every node. Returns when each part of the initial state is needed.
     """
     states = _states(graph, before, times)
     late = dict(after)
@@ -149,7 +150,7 @@ def _place(graph: nx.DiGraph, before: State, after: State, origin: Num, whole: N
 
 
 def _states(graph: nx.DiGraph, before: State, times: Times) -> dict[str, State]:
-    """The state in front of each repeat."""
+    """The state before each repeat."""
     if not any(isinstance(op, Repeat) for _, op in graph.nodes(data="op")):
         return {}
     states, state = dict[str, State](), dict(before)
@@ -181,20 +182,20 @@ def _place_repeat(node: dict[str, Any], state: State, late: State, limit: Num, w
 
 
 def _backward(matrix: Transfer, after: State) -> State:
-    """By when each part of the state must be there, for a block to leave the state in time."""
+    """The latest time for each part of the incoming state, such that the block's final state is in time."""
     return {before: reduce(np.minimum, [after[key] - matrix[key][before] for key in matrix]) for before in matrix}
 
 
 def _trace(graph: nx.DiGraph, scenario: int, prefix: str) -> list[str]:
-    """Walk back from the operation that ends last, each time to the one that was waited for.
+    """Walk back from the operation that ends last, each time to the one that it waited for.
 
-    Where all of these were done before, a repeat's streams were still busy, which its result does not wait for.
+    If all of these ended earlier, a repeat's streams were still busy, for which its result does not wait.
     """
     at = {name: _times_at(node, scenario) for name, node in graph.nodes(data=True) if "start_s" in node}
     previous = _previous_on_stream(graph)
     critical = [name for name in at if bool(np.ravel(_at(graph.nodes[name]["critical"], scenario))[0])]
     current: str | None = max(critical or at, key=lambda name: at[name][1], default=None)
-    names: list[str] = []  # from the end on, turned round once it is complete
+    names: list[str] = []  # from the end; reversed once it is complete
     while current is not None:
         op = graph.nodes[current]["op"]
         nested = _trace(op.body, scenario, f"{prefix}{current}.") if isinstance(op, Repeat) else [f"{prefix}{current}"]

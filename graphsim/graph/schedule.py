@@ -39,7 +39,7 @@ def initial_state(graph: nx.DiGraph) -> State:
 
 
 _NEVER = -np.inf
-"""When what does not come in is ready: known at once, so that nothing is computed or recorded of it."""
+"""When a missing value is ready: a constant, so that nothing is computed or recorded for it."""
 
 
 def latest(values: Iterable[Num]) -> Num:
@@ -54,8 +54,8 @@ def _behind(time: Num, span: Num) -> Num:
 def forward(graph: nx.DiGraph, state: State, times: dict[str, tuple[Num, Num]] | None = None) -> State:
     """Run a graph from a state and return the state it leaves; `times` receives each node's start and finish.
 
-    What an operation's own stream made is ready when the stream is free, and need not be asked for.
-    One-time nodes take no part: they are done before the first step.
+    Results of an operation's own stream are ready when the stream is free, and are not checked. One-time nodes are
+    left out: they end before the first step.
     """
     state, finish, stream_of = dict(state), dict[str, Num](), dict[str, str]()
     source = state[DATA]
@@ -113,7 +113,7 @@ def transfer(body: nx.DiGraph) -> Transfer:
 
 
 def apply(matrix: Transfer, state: State) -> State:
-    """The state that a block leaves."""
+    """The state after a block."""
     return {
         after: latest([_behind(state[before], entry) for before, entry in row.items()]) for after, row in matrix.items()
     }

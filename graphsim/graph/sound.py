@@ -1,4 +1,4 @@
-"""Whether a graph that somebody else made can be worked on: one check, made once where such a graph comes in."""
+"""Whether a graph from outside is valid input: one check, made once where such a graph comes in."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from graphsim.ops import Op, Repeat
 from graphsim.units import Num, short
 
 MOST = 1e30
-"""Dimensions and seconds beyond it are mistakes, and products of a few of them are no numbers."""
+"""Dimensions and seconds beyond it are mistakes; products of a few of them would overflow."""
 
 DEEPEST = 40
-"""How deep repeats, and operations within operations, may lie in one another."""
+"""How deeply repeats, and operations within operations, may be nested."""
 
 MOST_TURNS = 10**9
-"""How often a repeat may run its body, enclosing repeats multiplied out."""
+"""How often a repeat may run its body, multiplied by the repeats around it."""
 
 PLACED = ("start_s", "finish_s", "slack_s", "critical")
 """What scheduling writes on nodes: numbers, or arrays over scenarios."""
@@ -38,8 +38,8 @@ Holds = Callable[[Any], bool]
 def require_readable(graph: object) -> nx.DiGraph:
     """The graph, if it is a DiGraph in launch order whose operations' fields are of their types.
 
-    Its nodes need carry no operation, and arrays over scenarios may hold anything, so that whatever was written can be
-    read. Raises GraphError naming the node or edge.
+    Its nodes need not carry operations, and arrays over scenarios may hold any values, so that any file that was
+    written can be read. Raises GraphError naming the node or edge.
     """
     return _checked(graph, whole=False)
 
@@ -59,7 +59,7 @@ def _checked(graph: object, whole: bool) -> nx.DiGraph:
 
 
 class _Check:
-    """One pass over a graph and the bodies of its repeats; an operation that stands at many nodes is looked at once."""
+    """One pass over a graph and the bodies of its repeats; an operation that occurs at many nodes is checked once."""
 
     def __init__(self, whole: bool) -> None:
         self.whole = whole
@@ -90,7 +90,7 @@ class _Check:
             elif self.whole or op is not None:
                 raise GraphError(f"{full} carries no op; add nodes with graphsim.add")
             if not isinstance(name, str):
-                raise GraphError(f"node {short(name)} has no text for a name")
+                raise GraphError(f"node {short(name)} has a name that is not a string")
             for key in ANNOTATIONS:
                 if key in data:
                     self.annotation(data[key], f"{full} has {key}")
@@ -107,7 +107,7 @@ class _Check:
 
     def op(self, op: Op, full: str, depth: int = 0) -> None:
         if depth == DEEPEST:
-            raise GraphError(f"{full} holds operations more than {DEEPEST} deep")
+            raise GraphError(f"{full} nests operations more than {DEEPEST} levels deep")
         for name, expected, holds in _fields_of(cast(Hashable, type(op))):
             value = getattr(op, name)
             if not holds(value):
@@ -126,7 +126,9 @@ class _Check:
         self.number(value, what, least=-math.inf if "latency_s" not in what else 0.0)
 
     def number(self, value: Any, what: str, least: float = 0.0) -> None:
-        """One dimension. Raises GraphError for what does not count, and for scenarios that differ in number."""
+        """One dimension. Raises GraphError for anything that is not a valid number, and for scenarios that differ in
+        number.
+        """
         if not _is_num(value):
             good = False
         elif not isinstance(value, np.ndarray):
@@ -141,7 +143,7 @@ class _Check:
         size = int(np.size(value))
         if self.whole and size > 1:
             if self.scenarios not in (1, size):
-                raise GraphError(f"{what} over {size} scenarios, where other numbers have {self.scenarios}")
+                raise GraphError(f"{what} over {size} scenarios, but other numbers have {self.scenarios}")
             self.scenarios = size
 
 
@@ -163,7 +165,7 @@ def _broken_edges(graph: nx.DiGraph, whole: bool) -> Iterator[str]:
 
 
 WRONG = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
-"""What arithmetic raises where fields that are each allowed make no operation together."""
+"""What arithmetic raises for fields that are valid on their own but not together."""
 
 
 def _require_work(op: Op, full: str) -> None:
@@ -177,11 +179,11 @@ def _require_work(op: Op, full: str) -> None:
         said = f"{type(error).__name__}: {error}".rstrip(": ")
         raise GraphError(f"{full}, a {type(op).__name__}, does not compute: {short(said)}") from None
     if bad is not None:
-        raise GraphError(f"{full}, a {type(op).__name__}, has dimensions of which {bad} is no finite number")
+        raise GraphError(f"{full}, a {type(op).__name__}, has dimensions of which {bad} is not a finite number")
 
 
 def _inner(op: Op) -> Iterator[Any]:
-    """Operations and numbers that lie within an operation's fields."""
+    """Operations and numbers nested in an operation's fields."""
     for field in fields(op):
         value = getattr(op, field.name)
         if isinstance(value, Op):
@@ -197,10 +199,10 @@ def _inner(op: Op) -> Iterator[Any]:
 
 @lru_cache(maxsize=1024)
 def _fields_of(kind: type[Op]) -> tuple[tuple[str, str, Holds], ...]:
-    """Each field's name, what it takes in words, and whether a value is that; fields of unknown types take anything."""
+    """Each field's name, its allowed values in words, and a check of a value; fields of unknown types take anything."""
     try:
         hints = typing.get_type_hints(kind)
-    except (NameError, TypeError, AttributeError):  # of a user's class, where a name is no longer known
+    except (NameError, TypeError, AttributeError):  # of a user's class with a name that is no longer defined
         return ()
     found = ((field.name, hints.get(field.name), _holds(hints.get(field.name))) for field in fields(kind))
     return tuple((name, _in_words(hint), holds) for name, hint, holds in found if holds is not None)

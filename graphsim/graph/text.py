@@ -1,4 +1,4 @@
-"""A graph as text, one line per node: for golden files and eyes."""
+"""A graph as text, one line per node: for golden files and for reading."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a valid graph is, as a list of laws: those that any graph keeps, and those of each stage of lowering."""
+"""The definition of a valid graph as a list of laws: those of any graph, and those of each stage of lowering."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ Broken = Iterator[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Law:
-    """What holds at every node of a graph. stages: of which graphs; by default of any, also while it is being made."""
+    """What holds at every node of a graph. stages: the stages whose graphs it holds for; by default all, also during
+    construction.
+    """
 
     broken: Callable[[nx.DiGraph], Broken]
     stages: tuple[Stage, ...] = ()
@@ -67,7 +69,7 @@ def _validate(graph: nx.DiGraph, stage: Stage | None, prefix: str) -> None:
 
 
 def _gets_what_it_expects(graph: nx.DiGraph) -> Broken:
-    """Weights that are used in place do not flow; an op without elements takes nothing (rank 0)."""
+    """Weights that are used in place are not values; an op without elements needs no input (rank 0)."""
     for name, op in graph.nodes(data="op"):
         expected = op.in_elems
         if expected is None:
@@ -94,7 +96,7 @@ def _alike(one: Num, other: Num) -> Any:
 
 
 def _is_taken(graph: nx.DiGraph) -> Broken:
-    """A result that no node takes is the last node's, a token, there for the next block, or empty."""
+    """A result without a consumer is the last node's, a token, a value for the next block, or empty."""
     *_, last = graph
     for name, op in graph.nodes(data="op"):
         if not (graph.succ[name] or name == last or op.idle or _stays(op)):
@@ -117,7 +119,7 @@ FROM: tuple[tuple[type[Op], Stage], ...] = (
     (LoraDelta, "lowered"),
     (Launch, "launched"),
 )
-"""The stage from which on a graph may hold a kind of op; the first that fits counts, all others are always allowed."""
+"""The stage from which on a graph may hold a kind of op; the first match counts; all other kinds are always allowed."""
 
 
 def _is_not_early(stage: Stage) -> Callable[[nx.DiGraph], Broken]:
@@ -133,7 +135,7 @@ def _is_not_early(stage: Stage) -> Callable[[nx.DiGraph], Broken]:
 
 
 def _has_its_launch(graph: nx.DiGraph) -> Broken:
-    """Except for what hands values on between pipeline stages, which is added behind launches."""
+    """Except for operations that pass values between pipeline stages, which are added after launches."""
     for name, op in graph.nodes(data="op"):
         launches = [source for source in graph.pred[name] if isinstance(graph.nodes[source]["op"], Launch)]
         wanted = 1 if op.launched and not op.once and not op.idle and not isinstance(op, SendReceive) else 0
@@ -148,5 +150,5 @@ LAWS: tuple[Law, ...] = (
     *(Law(_is_not_early(stage), (stage,)) for stage in STAGES[:-1]),
     Law(_has_its_launch, ("launched",)),
 )
-"""What a sound graph keeps on top (see `graphsim.graph.sound`), in the order in which it is checked: each law may take
+"""Further laws of a sound graph (see `graphsim.graph.sound`), in the order in which it is checked: each law may take
 those before it for granted."""

@@ -21,7 +21,7 @@ _EXPECTED = (
 
 
 def checked_acceptance(value: Any) -> AcceptanceRef:
-    """`value` with plain floats in it. Raises ConfigError for what says no probabilities."""
+    """`value` with plain floats in it. Raises ConfigError for anything else."""
     if isinstance(value, Mapping):
         return _distribution(value)
     if isinstance(value, list | tuple):
@@ -61,13 +61,13 @@ def check_covers(acceptance: AcceptanceRef, tokens: Num) -> None:
         )
     if isinstance(acceptance, Mapping) and (largest := max(acceptance)) > int(np.min(tokens)):
         raise ConfigError(
-            f"speculation.acceptance says that {largest} tokens are accepted of tokens = {int(np.min(tokens))}; "
-            "expected at most as many as are drafted"
+            f"speculation.acceptance gives {largest} accepted tokens, but tokens = {int(np.min(tokens))}; "
+            "expected at most as many accepted as drafted tokens"
         )
 
 
 def reached(acceptance: AcceptanceRef, count: int) -> Num:
-    """The probability that at least so many drafted tokens are accepted, count from 1."""
+    """The probability that at least `count` drafted tokens are accepted, from 1 on."""
     if isinstance(acceptance, Mapping):
         return float(sum(share for accepted, share in acceptance.items() if accepted >= count))
     if isinstance(acceptance, tuple | list):
@@ -86,7 +86,7 @@ def tokens_per_step(acceptance: AcceptanceRef, tokens: Num) -> Num:
 
 
 def _at_least(acceptance: AcceptanceRef, tokens: Num, count: int) -> Num:
-    """The probability that a step yields so many tokens or more, of which the last one is the model's own."""
+    """The probability that a step yields at least `count` tokens, of which the last one is the model's own."""
     if count == 1:
         return 1.0
     drafted = np.where(np.greater_equal(tokens, count - 1.0), 1.0, 0.0)[()]
@@ -94,7 +94,8 @@ def _at_least(acceptance: AcceptanceRef, tokens: Num, count: int) -> Num:
 
 
 def steps_for(acceptance: AcceptanceRef, tokens: Num, wanted: Num) -> Num:
-    """Mean verified steps until at least `wanted` tokens are there; those of the last step beyond them are cut off.
+    """Mean number of verified steps until at least `wanted` tokens are generated; excess tokens of the last step are
+    dropped.
 
     N(m) = 1 + sum over j of P(a step yields j) N(m - j), with N = 0 from m = 0 down; beyond EXACT tokens each further
     one takes 1 / (mean of a step), as the renewal theorem says (Feller, An Introduction to Probability Theory and Its
@@ -116,7 +117,7 @@ EXACT = 1024
 
 
 def _picked(means: list[Num], wanted: Num) -> Num:
-    """Of means by number of tokens, each perhaps of several scenarios, those that are wanted."""
+    """The wanted ones of the means by number of tokens, each possibly over several scenarios."""
     table = np.stack(np.broadcast_arrays(*means))
     place = np.asarray(wanted).astype(int)
     if table.ndim == 1:
@@ -146,7 +147,7 @@ class AcceptedDraws:
         return self._block.pop()
 
     def several(self, count: int) -> list[int]:
-        """Tokens of this many sequences, each in one step; the same as that many calls of `next`."""
+        """Tokens of `count` sequences, each in one step; the same as `count` calls of `next`."""
         block = self._block
         if len(block) >= count:
             found = block[len(block) - count :]
@@ -156,7 +157,7 @@ class AcceptedDraws:
         return [self.next() for _ in range(count)]
 
     def steps_for(self, wanted: int) -> int:
-        """Steps of one sequence until so many tokens are there."""
+        """Steps of one sequence until the wanted number of tokens is generated."""
         steps = 0
         while wanted > 0:
             wanted -= self.next()

@@ -11,7 +11,9 @@ from graphsim.speculation.acceptance import AcceptanceRef
 class Drafted:
     """What a scheduler knows of speculation.
 
-    tokens: drafted for each sequence and step; acceptance: how many of them are accepted; seed: of the draws
+    tokens: drafted for each sequence and step
+    acceptance: how many of them are accepted
+    seed: of the draws
     """
 
     tokens: int

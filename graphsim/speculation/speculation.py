@@ -1,4 +1,4 @@
-"""What speculates for a model, and how well."""
+"""The settings of speculative decoding."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ class Speculation:
     tokens: number drafted for each sequence and step, 0 for none; may be an array over scenarios
     acceptance: probability that a drafted token is accepted, given that those before it are; a list with one for each
         position; or a distribution {accepted tokens: probability}. An array has one probability per scenario.
-    draft_tp: tensor-parallel degree of the draft, by default that of the model; precision: number formats of the draft,
+    draft_tp: tensor-parallel degree of the draft, by default that of the model
+    precision: number formats of the draft,
         by default its checkpoint's own, or bf16
     seed: of random draws in simulations over time
     The draft runs without an adapter, as in real engines, so `acceptance` must be that of a base-model draft for the
@@ -110,7 +111,7 @@ class Speculation:
 
 
 def checked_speculation(value: Any) -> Speculation | None:
-    """A verb's argument. Raises ConfigError for anything but a Speculation or None."""
+    """A checked `speculation` argument. Raises ConfigError for anything but a Speculation or None."""
     if value is None or isinstance(value, Speculation):
         return value
     raise ConfigError(

@@ -1,4 +1,4 @@
-"""The step that verifies drafted tokens: k + 1 queries of each sequence, by the kernels of generation."""
+"""The step that verifies drafted tokens: k + 1 queries of each sequence, by the decode kernels."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from graphsim.units import Num
 
 @dataclass(frozen=True, slots=True)
 class SeveralQueries(Pass):
-    """Generation kernels that take several queries of a sequence: these are packed with the heads of a key head.
+    """Decode kernels with several queries per sequence, packed with the query heads of a key head.
 
-    So do FlashAttention 3 (`pack_gqa`), FlashInfer's and TensorRT-LLM's generation kernels and FlashMLA: the cache is
-    read once, and each key head has as many rows as its query heads times the queries. That new rows do not see those
-    behind them is left out: k (k - 1) / 2 pairs of a sequence.
+    So do FlashAttention 3 (`pack_gqa`), FlashInfer's and TensorRT-LLM's decode kernels and FlashMLA: the cache is
+    read once, and each key head has as many rows as its query heads times the queries. The causal mask among the new
+    rows is left out: k (k - 1) / 2 pairs of a sequence.
     queries: of each sequence
     """
 
@@ -43,7 +43,7 @@ class SeveralQueries(Pass):
 
 
 def with_queries(phase: Phase, queries: Num, *, last_only: bool = False) -> Phase:
-    """A decode step in which each sequence brings so many tokens.
+    """A decode step with this number of tokens per sequence.
 
     last_only: whether logits of the last of them are enough, as where a draft catches up with verified tokens
     """
@@ -53,5 +53,5 @@ def with_queries(phase: Phase, queries: Num, *, last_only: bool = False) -> Phas
 
 
 def several_queries(graph: nx.DiGraph, queries: Num) -> nx.DiGraph:
-    """A step's graph with generation kernels that take so many queries of each sequence."""
+    """A step's graph with decode kernels that take this number of queries per sequence."""
     return SeveralQueries(queries=queries)(graph)

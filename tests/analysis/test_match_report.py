@@ -84,7 +84,7 @@ def test_a_deployment_brings_its_own_adapter() -> None:
         assert gs.lora_parameters(deployment) == gs.lora_parameters("llama-3.1-8b", lora)
         assert gs.match_report(deployment).equals(gs.match_report("llama-3.1-8b", lora))
     for verb in (gs.lora_parameters, gs.match_report):
-        with pytest.raises(gs.ConfigError, match=r"lora given beside a Deployment, which says it already"):
+        with pytest.raises(gs.ConfigError, match=r"lora given together with a Deployment, which says it already"):
             verb(deployment, lora)
         with pytest.raises(gs.ConfigError, match="lora = None is not a LoraConfig, and .* no adapter of its own"):
             verb(gs.Deployment("llama-3.1-8b", engine="reference"))

@@ -113,7 +113,7 @@ def test_the_smallest_scenario_looks_upwards_only() -> None:
 
 
 def test_arrays_of_scenarios_are_refused() -> None:
-    with pytest.raises(gs.ConfigError, match="one scenario, found arrays"):
+    with pytest.raises(gs.ConfigError, match="one scenario; found arrays"):
         gs.sensitivity("gpt-2", "l4", batch=np.array([1, 2]), engine="reference")
 
 

@@ -69,10 +69,10 @@ class TestOnThisMachine:
     def test_a_file_of_other_columns_is_not_touched(self, tmp_path):
         path = tmp_path / "rows.csv"
         path.write_text("a,b\n1,2\n")
-        with pytest.raises(ConfigError, match="other columns"):
+        with pytest.raises(ConfigError, match="its columns are not those"):
             measure(path, plan=SMALL, device="cpu")
         assert path.read_text() == "a,b\n1,2\n"
 
     def test_an_absent_device_is_refused(self, tmp_path):
-        with pytest.raises(ConfigError, match="device 'tpu' is not here"):
+        with pytest.raises(ConfigError, match="device 'tpu' is not available"):
             measure(tmp_path / "rows.csv", plan=SMALL, device="tpu")

@@ -76,7 +76,7 @@ def test_capacity_strategies_and_settings_are_tables(capsys: pytest.CaptureFixtu
 def test_what_nobody_saw_is_a_dash(capsys: pytest.CaptureFixture[str]) -> None:
     out = told(capsys, *QUIET, "--adapters", "2", "--lora", "rank=8", "--client", "cutoff=0.001")
     assert "0 of 60, 0 failed, 60 unfinished" in out and "nan" not in out
-    assert "warning: 60 of 60 requests had no answer yet when the client stopped (cutoff_s)" in out
+    assert "warning: 60 of 60 requests had no answer when the client stopped (cutoff_s)" in out
 
 
 def test_pipeline_stages_that_are_not_filled_are_told_of(capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,7 +130,7 @@ def test_files_are_written_and_a_measured_run_is_met(capsys: pytest.CaptureFixtu
         ("--rate 4 --autoscale target=0", "scaling: target = 0 is not allowed"),
         ("--rate 4 --slo ttft=0", "--slo: ttft = 0 is not allowed"),
         ("--rate 4 --slo speed=1", "--slo: 'speed' is not a known key"),
-        ("--rate 4 --find-capacity", "capacity needs a limit to keep"),
+        ("--rate 4 --find-capacity", "capacity needs a limit: ttft_s"),
         ("--rate 4 --find-capacity --slo ttft=1 --vary max_loras=1,2", "exclude each other"),
         ("--rate 4 --vary max_loras", "expected FLAG=VALUE,VALUE"),
         ("--rate 4 --html /nowhere/at/all.html", "there is no folder /nowhere/at"),
@@ -154,8 +154,8 @@ def test_files_are_written_and_a_measured_run_is_met(capsys: pytest.CaptureFixtu
         ("--rate 4 --client connections=1.5", "connections = 1.5 is not allowed; expected a whole number"),
         ("--rate 4 --dp 2", "parallelism.dp = 2 is not simulated; simulate replicas"),
         ("--rate 4 --strategy page", "did you mean 'paged'?"),
-        ("--rate 4 --adapters 2 --strategy mixed --lora strategy=merged", "say different things"),
-        ("--rate 4 --lora rank=8,registered=7", "said by --adapters N"),
+        ("--rate 4 --adapters 2 --strategy mixed --lora strategy=merged", "contradict each other"),
+        ("--rate 4 --lora rank=8,registered=7", "give --adapters N"),
         ("--rate 4 --adapters 2 --lora rank=8 --ranks 8/x", "'x' is not allowed; expected whole numbers from 1 to"),
     ],
 )

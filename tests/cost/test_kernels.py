@@ -43,7 +43,7 @@ def test_the_roofline_is_flops_at_peak_or_bytes_at_bandwidth():
         ({"dtype": "fp7"}, "gemm dtype 'fp7' is not known; did you mean 'fp8'"),
         ({"m": [0, 1]}, "column m is 0.0 in row 7"),
         ({"k": [1, None]}, "column k is nan in row 3"),
-        ({"n": "many"}, "column n holds something that is no number"),
+        ({"n": "many"}, "column n holds a value that is not a number"),
     ],
 )
 def test_a_row_that_cannot_be_priced_is_named(columns, message):

@@ -99,9 +99,9 @@ def test_a_coverage_that_the_quantiles_do_not_tell_is_refused(value):
     [
         ({}, "expected a mapping with quantiles"),
         ({"quantiles": {}}, r"quantiles\.all\.all is missing"),
-        ({"quantiles": {ALL: {ALL: [0.0] * 3}}}, "11 numbers that ascend"),
-        ({"quantiles": {ALL: {ALL: [0.0] * 10 + [-1.0]}}}, "11 numbers that ascend"),
-        ({"quantiles": {ALL: {ALL: ["much"] * 11}}}, "11 numbers that ascend"),
+        ({"quantiles": {ALL: {ALL: [0.0] * 3}}}, "11 ascending numbers"),
+        ({"quantiles": {ALL: {ALL: [0.0] * 10 + [-1.0]}}}, "11 ascending numbers"),
+        ({"quantiles": {ALL: {ALL: ["much"] * 11}}}, "11 ascending numbers"),
         (record(0.1, cells=[[8, 8]]), "expected words of digits"),
     ],
 )

@@ -147,7 +147,7 @@ def test_arrays_of_ranks_give_what_each_gives_alone(engine: str, ranks: list[int
 
 
 def test_one_rank_beside_several_is_refused_where_kernels_differ() -> None:
-    with pytest.raises(gs.ConfigError, match="is 1 in some scenarios only; simulate them apart"):
+    with pytest.raises(gs.ConfigError, match="is 1 in some scenarios only; simulate those separately"):
         gs.simulate("llama-3.2-1b", "h100-sxm", engine="sglang", parallelism=gs.Parallelism(cp=[1, 2]))
 
 

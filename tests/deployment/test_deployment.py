@@ -84,7 +84,7 @@ def test_graphs_are_built_for_a_deployment_with_or_without_a_device(phase: str) 
 @pytest.mark.parametrize("twice", ["hardware", "lora", "parallelism", "precision", "engine"])
 def test_a_deployment_and_what_it_says_already_are_one_too_many(name: str, twice: str) -> None:
     verb = (TAKES_REQUESTS | TAKES_NONE)[name]
-    with pytest.raises(gs.ConfigError, match=f"{twice} given beside a Deployment, which says it already"):
+    with pytest.raises(gs.ConfigError, match=f"{twice} given together with a Deployment, which says it already"):
         verb(deployment(), **{twice: ASKED[twice]})
 
 
@@ -165,9 +165,9 @@ def test_best_ranks_deployments() -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"tp": [1, 2]}, "tp given beside deployments, which say it already; allowed: batch, input_tokens"),
-        ({"hardware": "l4"}, "hardware given beside deployments"),
-        ({"models": [deployment(), "gpt-2"]}, "'gpt-2' stands beside deployments"),
+        ({"tp": [1, 2]}, "tp given together with deployments, which say it already; allowed: batch, input_tokens"),
+        ({"hardware": "l4"}, "hardware given together with deployments"),
+        ({"models": [deployment(), "gpt-2"]}, "'gpt-2' is given together with deployments"),
         ({"models": [deployment(lora=gs.LoraConfig(rank=[8, 16]))]}, "holds arrays of scenarios"),
     ],
 )
@@ -216,7 +216,9 @@ def test_a_pass_is_part_of_a_deployments_structure_by_its_fields_not_by_the_obje
 
 
 def test_what_is_no_pass_is_refused_where_the_deployment_is_made() -> None:
-    with pytest.raises(gs.ConfigError, match=r"passes holds the class DropNorms; give an object of it, DropNorms\(…\)"):
+    with pytest.raises(
+        gs.ConfigError, match=r"passes holds the class DropNorms; give an instance of it, " r"DropNorms\(…\)"
+    ):
         deployment(passes=[DropNorms])
 
 

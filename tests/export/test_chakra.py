@@ -148,7 +148,7 @@ def test_mistakes_are_explained(estimates, tmp_path, monkeypatch):
         to_chakra(estimates["base"], tmp_path / "x", phase="prefil")
     with pytest.raises(gs.ConfigError, match="cannot be written"):
         to_chakra(estimates["base"], tmp_path / "no" / "x")
-    bad = {b"": "is empty", b"\xff": "not a Chakra", b"\x7fabc": "behind the end", b"\x03abc": "not a Chakra"}
+    bad = {b"": "is empty", b"\xff": "not a Chakra", b"\x7fabc": "beyond the end", b"\x03abc": "not a Chakra"}
     for content, reason in bad.items():
         (tmp_path / "bad.et").write_bytes(content)
         with pytest.raises(gs.ConfigError, match=reason):

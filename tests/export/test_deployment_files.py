@@ -172,7 +172,7 @@ def test_formats_are_those_of_the_checkpoint_or_said() -> None:
     assert "--quantization" not in gs.deployment_file(EXPERTS, "vllm")  # published in fp8
     with pytest.raises(gs.ConfigError, match="give model_id="):
         gs.deployment_file(replace(DENSE, precision=gs.load_precision("nvfp4")), "vllm")
-    with pytest.raises(gs.ConfigError, match="quantises no checkpoint"):
+    with pytest.raises(gs.ConfigError, match="does not quantise a checkpoint"):
         gs.deployment_file(narrow, "trtllm")
 
 

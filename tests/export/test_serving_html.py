@@ -110,9 +110,9 @@ def test_the_public_verbs_draw_served_runs(service, page, tmp_path):
     assert "33.3%" not in page and "25.0%" in gs.to_html(service, e2e_s=1.0 + 1e-9)
     assert gs.to_trace(service, start_s=9.0) == serving_trace(service, start_s=9.0)
     estimate = gs.simulate("gpt-2", "l4", engine="reference")
-    with pytest.raises(gs.ConfigError, match="ttft_s is of served runs"):
+    with pytest.raises(gs.ConfigError, match="ttft_s applies to served runs"):
         gs.to_html(estimate, ttft_s=1.0)
-    with pytest.raises(gs.ConfigError, match="start_s is of served runs"):
+    with pytest.raises(gs.ConfigError, match="start_s applies to served runs"):
         gs.to_trace(estimate, start_s=1.0)
 
 

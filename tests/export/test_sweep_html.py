@@ -50,7 +50,7 @@ def test_the_winner_is_explained_as_gs_explain_does(found: pd.DataFrame) -> None
 @pytest.mark.slow
 def test_a_winner_that_the_table_does_not_tell_fully_is_not_explained(found: pd.DataFrame) -> None:
     page = gs.to_html(found.assign(ttft_s=2.0 * found["ttft_s"]))
-    assert "It is not explained here: the table does not say all" in page
+    assert "It is not explained here: the table does not record everything" in page
 
 
 @pytest.mark.slow
@@ -93,5 +93,5 @@ def test_texts_are_escaped() -> None:
 def test_what_is_no_table_for_a_page_is_said() -> None:
     with pytest.raises(ConfigError, match="a table of 1 to 20,000 rows, found 0"):
         gs.to_html(pd.DataFrame({"latency_s": []}))
-    with pytest.raises(ConfigError, match="a table's page has no limits"):
+    with pytest.raises(ConfigError, match="the page of a table has no limits"):
         gs.to_html(pd.DataFrame({"latency_s": [1.0]}), ttft_s=1.0)

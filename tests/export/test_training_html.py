@@ -85,7 +85,7 @@ def test_scenarios_are_shown_one_at_a_time_and_what_does_not_fit_is_said_first()
     assert "The step does not fit: a device would need" in page and "Full, LoRA, QLoRA" not in page
     with pytest.raises(gs.ConfigError, match="scenario = 2 is not allowed"):
         gs.to_html(step, scenario=2)
-    with pytest.raises(gs.ConfigError, match="ttft_s is of served runs"):
+    with pytest.raises(gs.ConfigError, match="ttft_s applies to served runs"):
         gs.to_html(step, ttft_s=1.0)
 
 

@@ -35,7 +35,7 @@ def test_the_document_says_what_it_is_and_is_written_whole(trace, tmp_path):
     gs.to_trace(lora_step(), path)
     assert json.loads(path.read_text(encoding="utf-8")) == json.loads(json.dumps(trace))
     assert trace["otherData"]["step_s"] == pytest.approx(float(lora_step().step_s))
-    with pytest.raises(gs.ConfigError, match="start_s is of served runs"):
+    with pytest.raises(gs.ConfigError, match="start_s applies to served runs"):
         gs.to_trace(lora_step(), start_s=1.0)
 
 

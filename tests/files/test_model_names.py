@@ -120,7 +120,7 @@ def test_a_name_that_gives_sizes_is_a_gpt_of_these(
     [
         ("gpt (L=48 h=6144 a=64)", "gives no v; write it as in"),
         ("gpt (L=48 h=6144 a=64 v=51200 x=3)", "'x=3' is not understood"),
-        ("gpt (L=48 h=6144 a=64 ffn 2.33h v=51200)", "f is no whole number"),
+        ("gpt (L=48 h=6144 a=64 ffn 2.33h v=51200)", "f is not a whole number"),
         ("gpt (L=48 h=6144 a=7 v=51200)", "not a multiple of the 7 attention heads"),
     ],
 )

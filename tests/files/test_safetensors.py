@@ -121,7 +121,7 @@ def test_one_tensor_in_two_files_is_refused(tmp_path: Path) -> None:
 def test_a_pointer_of_git_lfs_is_called_one(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4665\nsize 988097824\n")
-    with pytest.raises(ConfigError, match="model.safetensors: is a pointer of Git LFS in place of its file"):
+    with pytest.raises(ConfigError, match="model.safetensors: is a Git LFS pointer instead of the file"):
         read_folder(tmp_path)
 
 

@@ -47,7 +47,7 @@ def test_every_kind_of_measurement_says_what_a_file_lacks(
 
 @pytest.mark.parametrize(("name", "text", "expected"), [
     ("empty.csv", "", "the file is empty"), ("blank.jsonl", "\n\n", "the file is empty"),
-    ("header.csv", "arrival_s,input_tokens,output_tokens\n", "has a header and no requests"),
+    ("header.csv", "arrival_s,input_tokens,output_tokens\n", "holds no requests, at most a header"),
 ])  # fmt: skip
 def test_traces(name: str, text: str, expected: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(text)

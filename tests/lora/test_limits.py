@@ -57,7 +57,7 @@ def test_a_profile_inherits_its_bases_rules_and_changes_them_one_by_one(tmp_path
 @pytest.mark.parametrize(
     ("limits", "said"),
     [
-        ("{speed: {source: x}}", "limits.speed .* is no rule"),
+        ("{speed: {source: x}}", "limits.speed .* is not a rule"),
         ("{rank: {}}", "limits.rank.source is missing"),
         ("{rank: {source: x, models: some}}", "limits.rank.models = 'some' is not allowed"),
         ("{max_lora_rank: {source: x, offered: [a]}}", "limits.max_lora_rank.offered .* whole numbers"),

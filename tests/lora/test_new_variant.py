@@ -93,6 +93,6 @@ def test_engines_with_fused_kernels_refuse_it_and_errors_name_it() -> None:
 def test_a_file_without_a_variant_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "nothing_there.py").write_text('"""No variant."""\n')
     monkeypatch.setattr(variants, "__path__", [*variants.__path__, str(tmp_path)])
-    with pytest.raises(gs.ConfigError, match=r"'nothing_there' gives no variant; expected VARIANT"):
+    with pytest.raises(gs.ConfigError, match=r"'nothing_there' defines no variant; expected VARIANT"):
         gs.LoraConfig()
     sys.modules.pop("graphsim.lora.variants.nothing_there", None)

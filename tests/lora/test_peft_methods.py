@@ -105,7 +105,10 @@ def test_default_targets_are_those_of_peft() -> None:
         ({"peft_type": "ROAD", "variant": "road_3"}, "lora.options.variant = 'road_3' is not known"),
         ({"peft_type": "IA3", "feedforward_modules": [1]}, "options.feedforward_modules = (1,) is not allowed"),
         ({"peft_type": "IA3", "feedforward_modules": "("}, "options.feedforward_modules: '(' is not a regular"),
-        ({"peft_type": "ADALORA", "rank_pattern": {"q_proj.lora_E": [1, 2]}}, "12 times True or False"),
+        (
+            {"peft_type": "ADALORA", "rank_pattern": {"q_proj.lora_E": [1, 2]}},
+            "12 entries (init_r), each True or False",
+        ),
         ({"peft_type": "LOHA", "target_modules": ["q_proj", "embed_tokens"]}, "variant 'loha' goes on linear layers"),
         ({"peft_type": "TRAINABLE_TOKENS", "token_indices": []}, "token_indices = [] is not allowed"),
         ({"peft_type": "TRAINABLE_TOKENS", "token_indices": [3, 3]}, "expected different row numbers from 0 up"),

@@ -146,11 +146,15 @@ def test_a_law_says_what_a_careless_variant_lacks(
 @pytest.mark.parametrize(
     ("chain", "fused", "said"),
     [
-        (twice, False, "the chain of 'careless' names a part 'lora_a', which is taken; expected a name for each part"),
+        (
+            twice,
+            False,
+            "the chain of 'careless' names a part 'lora_a', which is already used; expected a name",
+        ),
         (
             as_the_addition,
             False,
-            "names a part 'lora_add', which is taken; .* lora_add, lora_scale, lora_override and lora_overridden",
+            "which is already used; .* lora_add, lora_scale, lora_override and lora_overridden",
         ),
         (with_one_between, True, "'careless' has fused=True and a chain of lora_a, lora_r, lora_b; .* fused=False"),
         (without_b, True, "has fused=True and a chain of lora_a; fused kernels run lora_a, lora_b only"),

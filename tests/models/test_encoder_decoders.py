@@ -145,7 +145,7 @@ def test_an_adapter_on_some_layers_reaches_encoder_and_decoder_alike() -> None:
 
 
 def test_what_cannot_be_said_of_two_kinds_of_tokens_is_refused_in_a_sentence() -> None:
-    with pytest.raises(gs.ConfigError, match="compile_step cannot say the steps of an encoder-decoder such as 't5'"):
+    with pytest.raises(gs.ConfigError, match="compile_step does not support an encoder-decoder such as 't5'"):
         gs.compile_step(T5, DEVICE, engine="reference")
     with pytest.raises(gs.ConfigError, match="whose caches hold tokens of two kinds"):
         gs.footprint(WHISPER, DEVICE)

@@ -56,5 +56,5 @@ def test_a_later_step_reads_the_rows_and_projects_none_of_them() -> None:
 
 
 def test_layers_that_see_are_not_cut_into_a_pipeline() -> None:
-    with pytest.raises(gs.InfeasibleError, match="is not handed from stage to stage"):
+    with pytest.raises(gs.InfeasibleError, match="is not passed between stages"):
         gs.simulate(mllama(), "h100", parallelism=gs.Parallelism(pp=2), engine="reference")

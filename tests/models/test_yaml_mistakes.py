@@ -134,8 +134,8 @@ IN_BLOCKS: dict[str, dict[str, str]] = {
         "name: 5": r"blocks\.own\[1\]\.name = 5 is not allowed",
     },
     "inputs: [down, input]": {
-        "inputs: [down, inptu]": "names 'inptu', which is no earlier node; did you mean 'input'",
-        "inputs: [down, out]": "names 'out', which is no earlier node",
+        "inputs: [down, inptu]": "names 'inptu', which is not an earlier node; did you mean 'input'",
+        "inputs: [down, out]": "names 'out', which is not an earlier node",
         "inputs: [down, up.x]": r"names 'up\.x', which 'up' does not have",
         "inputs: {}": r"blocks\.own\[3\]\.inputs = \{\} is not allowed",
         "inputs: []": r"inputs = \[\] is not allowed",

@@ -89,11 +89,13 @@ def test_what_does_work_says_its_type_and_has_a_kind_that_pictures_show(name: st
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_an_operation_is_cut_or_says_why_not(name: str) -> None:
     op = sized(name)
-    assert type(op).cut is not Op.cut, f"{name}: define cut(), or let it raise a GraphError that says why it is not cut"
+    assert type(op).cut is not Op.cut, (
+        f"{name}: define cut(), or let it raise a GraphError that says why it is not sharded"
+    )
     try:
         share = op.cut(2.0)
     except GraphError as error:
-        assert name in str(error) and "is not cut" in str(error)
+        assert name in str(error) and "is not sharded" in str(error)
         return
     assert isinstance(share, type(op))
     for f in fields(Work):

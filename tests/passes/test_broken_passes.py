@@ -68,11 +68,11 @@ BROKEN: dict[str, tuple[Callable[[str, Op, list[Value]], Any], str]] = {
     "nothing returned": (lambda n, o, i: None, "yields None for node 'wte'; expected steps"),
     "no op": (lambda n, o, i: [(n, "op", i)], "yields .* for node 'wte'; expected steps"),
     "inputs in a text": (lambda n, o, i: [(n, o, "wte")], "yields .* for node 'wte'; expected steps"),
-    "an input of itself": (lambda n, o, i: [(n, o, [*i, n])], "'wte' takes input from 'wte', which is not added"),
-    "an unknown input": (lambda n, o, i: [(n, o, [Value("x")])], "'wte' takes input from 'x', which is not added"),
-    "an input that is no value": (lambda n, o, i: [(n, o, [[3]])], r"'wte' takes input from '\[3\]', which is not"),
+    "an input of itself": (lambda n, o, i: [(n, o, [*i, n])], "'wte' takes input from 'wte', which was not added"),
+    "an unknown input": (lambda n, o, i: [(n, o, [Value("x")])], "'wte' takes input from 'x', which was not added"),
+    "an input that is no value": (lambda n, o, i: [(n, o, [[3]])], r"'wte' takes input from '\[3\]', which was not"),
     "an unknown part": (lambda n, o, i: [(n, o, [Value(v.node, ("x",)) for v in i])], "takes part 'x'"),
-    "a stand-in that is not there": (ghost, "takes input from 'ghost', which is not added"),
+    "a stand-in that is not there": (ghost, "takes input from 'ghost', which was not added"),
     "nothing yielded": (lambda n, o, i: [], "takes input from 'wte', for which pass By yielded nothing"),
     "less than nothing": (lambda n, o, i: [(n, resized(o, -1.0), i)], "has elems = -.*; allowed: finite numbers"),
     "not a number": (lambda n, o, i: [(n, resized(o, np.nan), i)], "has elems = nan; allowed: finite numbers from 0"),
@@ -160,7 +160,7 @@ def test_a_sweep_goes_scenario_by_scenario_through_a_pass_that_branches() -> Non
 def test_arrays_and_a_pass_that_needs_numbers_are_told_with_its_line(asks: Any, verb: str) -> None:
     ask: Callable[..., Any] = {"simulate": gs.simulate, "build_graph": gs.build_graph}[verb]
     more = {"hardware": "l4"} if verb == "simulate" else {}
-    message = r"pass By needs single numbers, found arrays over scenarios; .* \(test_broken_passes\.py:\d+: "
+    message = r"pass By needs single numbers; found arrays over scenarios; .* \(test_broken_passes\.py:\d+: "
     with pytest.raises(gs.ConfigError, match=message):
         ask("gpt-2", batch=np.array(BATCHES), passes=[By(asks)], **more)
 

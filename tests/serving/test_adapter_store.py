@@ -214,7 +214,7 @@ def test_requests_that_join_count_for_the_frequency() -> None:
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"eviction": "lfru"}, "eviction is 'lfru'; did you mean"),
+        ({"eviction": "lfru"}, "eviction = 'lfru' is not known; did you mean"),
         ({"pinned": (0, 1)}, "pin at most 1"),
         ({"pinned": (9,)}, "pinned adapter 9 does not exist; there are 8"),
     ],

@@ -79,7 +79,7 @@ def test_what_has_no_answer_says_why(small: gs.Deployment) -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({}, "capacity needs a limit to keep"),
+        ({}, "capacity needs a limit: ttft_s"),
         ({"ttft_s": 0.0}, "ttft_s = 0 is not allowed"),
         ({"ttft_s": 1.0, "attainment": 1.5}, "attainment = 1.5 is not allowed"),
         ({"ttft_s": 1.0, "over": "luck"}, "over = 'luck' is not known; allowed: adapters, rate"),

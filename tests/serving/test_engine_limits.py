@@ -48,7 +48,10 @@ def test_a_flag_means_what_its_engine_means(engine: str, given: dict[str, object
     ("given", "told"),
     [
         ({"max_num_seq": 3}, "did you mean 'max_num_seqs'?"),
-        ({"tensor_parallel_size": 2}, "limits.tensor_parallel_size is not a limit; say it with gs.Parallelism(tp="),
+        (
+            {"tensor_parallel_size": 2},
+            "limits.tensor_parallel_size is not a limit of an engine; give gs.Parallelism(tp=",
+        ),
         ({"max_num_seqs": 0}, "limits.max_num_seqs = 0 is not allowed"),
         ({"max_num_seqs": "many"}, "limits.max_num_seqs = 'many' is not allowed"),
         ({"gpu_memory_utilization": 90}, "limits.gpu_memory_utilization = 90 is not allowed"),
@@ -75,7 +78,7 @@ def test_a_flag_of_another_engine_is_told_as_such() -> None:
 
 
 def test_two_flags_that_disagree_are_refused() -> None:
-    with pytest.raises(ConfigError, match="limits.max_num_batched_tokens and limits.chunked_prefill_size say"):
+    with pytest.raises(ConfigError, match="limits.max_num_batched_tokens and limits.chunked_prefill_size contradict"):
         settings("sglang", max_num_batched_tokens=1, chunked_prefill_size=2)
     assert settings("sglang", max_num_batched_tokens=2, chunked_prefill_size=2) == {"max_num_batched_tokens": 2}
 

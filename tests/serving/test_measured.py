@@ -116,7 +116,7 @@ def test_tokens_in_lumps_are_compared_by_tpot() -> None:
 
 def test_a_server_that_was_not_warm_is_told() -> None:
     found = parted(Run(), Run(cold_s=2.0))
-    assert any("The first 20 requests waited" in line and "not warmed up" in line for line in found)
+    assert any("The first 20 requests waited" in line and "without a warm-up" in line for line in found)
 
 
 def test_an_overloaded_server_is_told_by_what_was_offered() -> None:

@@ -48,7 +48,7 @@ def test_the_same_seed_gives_the_same_run(deployment: gs.Deployment) -> None:
         ({"scaling": 4}, "scaling = 4 is not a Scaling"),
         ({"replicas": 0}, "replicas = 0 is not allowed"),
         ({"prefill_replicas": -1}, "prefill_replicas = -1 is not allowed"),
-        ({"prefill_replicas": 1, "view_age_s": 2.0}, "view_age_s is given beside prefill_replicas"),
+        ({"prefill_replicas": 1, "view_age_s": 2.0}, "view_age_s is not simulated together with prefill_replicas"),
         ({"speculation": object()}, "is not a Speculation"),
         ({"router": "luck"}, "router = 'luck' is not known; allowed: adapter-affinity, dynamo"),
         ({"limits": {"max_num_seqs": 4}}, "is not an EngineLimits"),

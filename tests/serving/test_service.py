@@ -72,7 +72,7 @@ def test_what_nobody_could_tell_is_nan_and_no_division_fails():
     assert np.isnan(found["mean_ttft_ms"]) and np.isnan(found["request_throughput"])
     assert len(none.requests) == 2 and none.steps.empty and none.adapters.requests.sum() == 0
     [warning] = none.warnings
-    assert warning.startswith("2 of 2 requests had no answer yet") and "0 of 2 requests" in repr(none)
+    assert warning.startswith("2 of 2 requests had no answer") and "0 of 2 requests" in repr(none)
 
 
 def test_rows_of_requests_are_the_log(service):
@@ -214,7 +214,7 @@ def test_requests_without_an_answer_are_told_of():
     answered.log.status[5:6] = STATUSES.index(UNFINISHED)
     told = answered.warnings
     assert told[0].startswith("3 of 40 requests took longer") and told[1].startswith("2 of 40 requests found no")
-    assert told[2].startswith("1 of 40 requests had no answer yet") and len(told) == 3
+    assert told[2].startswith("1 of 40 requests had no answer") and len(told) == 3
 
 
 def test_a_run_of_centuries_has_its_fullest_second_in_little_memory():

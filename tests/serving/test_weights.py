@@ -137,7 +137,7 @@ def test_times_follow_the_way_in_which_weights_change() -> None:
     assert [ways[way].change_s(0, BASE, True) for way in ways] == [3.0, 3.0, 1.0]
     assert {times.change_s(BASE, 1, True) for times in ways.values()} == {2.0}
     assert ways["switch"].change_s(1, 1, True) == 0.0
-    with pytest.raises(ConfigError, match="changed by 'swap'; .*allowed: restore"):
+    with pytest.raises(ConfigError, match="changing weights = 'swap' is not known; .*allowed: restore"):
         WeightTimes.of(lifecycle, "swap")
 
 
@@ -230,8 +230,8 @@ def test_a_step_is_never_asked_for_more_adapters_than_it_has_tokens() -> None:
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("merge", "strategy is 'merge'; did you mean 'merged'"),
-        ("merged:greed", "the policy of strategy 'merged' is 'greed'; did you mean 'greedy'"),
+        ("merge", "strategy = 'merge' is not known; did you mean 'merged'"),
+        ("merged:greed", "policy = 'greed' is not known for strategy 'merged'; did you mean 'greedy'"),
         ("mixed:greedy", "'mixed' has no policy"),
     ],
 )

@@ -89,7 +89,7 @@ def test_steps_of_several_scenarios_are_those_of_each() -> None:
         ({"acceptance": [0.9, 2.0, 0.1]}, "is not allowed; expected a probability from 0 to 1"),
         ({"acceptance": [0.9, 0.8]}, "has 2 probabilities for tokens = 3"),
         ({"acceptance": {0: 0.5, 1: 0.4}}, "its probabilities sum to 0.9; expected 1"),
-        ({"acceptance": {4: 1.0}}, "says that 4 tokens are accepted of tokens = 3"),
+        ({"acceptance": {4: 1.0}}, "gives 4 accepted tokens, but tokens = 3"),
         ({"acceptance": {0.5: 1.0}}, "is not allowed; expected a probability"),
         ({"tokens": -1}, "speculation.tokens = -1 is not allowed"),
         ({"tokens": 2.5}, "speculation.tokens = 2.5 is not allowed"),

@@ -167,10 +167,10 @@ def test_deployments_are_trained_as_each_of_them_says() -> None:
 
 @pytest.mark.parametrize("said", [{"hardware": "h100-sxm"}, {"tp": 2}, {"rank": [4, 8]}, {"precision": "bf16"}])
 def test_what_a_deployment_says_is_no_choice(said: dict[str, Any]) -> None:
-    with pytest.raises(gs.ConfigError, match="given beside deployments"):
+    with pytest.raises(gs.ConfigError, match="given together with deployments"):
         gs.sweep_training([gs.Deployment("llama-3.2-1b", "h100-sxm")], **said)
 
 
 def test_a_name_beside_deployments_is_refused() -> None:
-    with pytest.raises(gs.ConfigError, match="stands beside deployments"):
+    with pytest.raises(gs.ConfigError, match="is given together with deployments"):
         gs.sweep_training([gs.Deployment("llama-3.2-1b", "h100-sxm"), "llama-3.1-8b"])

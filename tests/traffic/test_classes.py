@@ -61,7 +61,7 @@ def test_pairs_of_a_class_stand_for_both_lengths() -> None:
         (lambda: RequestClass(""), "name = ''"),
         (lambda: RequestClass("a", priority=0.5), "priority = 0.5"),
         (lambda: RequestClass("a", input_tokens=0), "'a': input_tokens = 0"),
-        (lambda: traffic(classes=[CHAT, CHAT]), "'chat' is there twice"),
+        (lambda: traffic(classes=[CHAT, CHAT]), "'chat' is used twice"),
         (lambda: traffic(classes=3), "classes = 3"),
         (lambda: traffic(classes=[RequestClass("a", share=0)]), "no class has a share"),
         (lambda: traffic(classes=[CHAT], priorities={0: 1}), "not both"),

@@ -149,7 +149,7 @@ def test_lengths_in_words() -> None:
         (0, "= 0 is not allowed"), (-5, "= -5"), (2.5, "= 2.5"), (True, "= True"), (None, "= None"), ({}, "= {}"),
         ((5, 3), "high = 3"), ((0, 3), "low = 0"), ([], "expected a number, a range"), ([1, 0], "list has 0"),
         ([1.5], "list has 1.5"), ([[1, 2, 3]], "expected a number"), ([(1, 2)], "lists are of numbers"),
-        ("weird:mean=1", "'weird' is no distribution.*lognormal"), ("gamma:mean=3", "gamma:mean=…,cv=…"),
+        ("weird:mean=1", "'weird' is not a distribution.*lognormal"), ("gamma:mean=3", "gamma:mean=…,cv=…"),
         ("gamma:mean=3,cv=x", "'cv=x'"), ("lognormal:mean=100,median=152", "not below its median"),
         ("gamma:mean=0,cv=1", "mean is above 0"), ("normal:mean=nan,std=1", "numbers from 0"),
         ("uniform:low=9,high=3", "low is above high"), ("zipf:exponent=1,low=0,high=9", "low is from 1"),
@@ -182,7 +182,7 @@ def test_range_ratios_that_cannot_be(given: dict[str, Any], said: str) -> None:
     ("inputs", "outputs", "said"),
     [
         (5, None, "output_tokens is missing"),
-        ([(1, 2)], 5, "pairs, so output_tokens"),
+        ([(1, 2)], 5, "holds pairs, which include"),
         (5, [(1, 2)], "lists are of numbers"),
     ],
 )

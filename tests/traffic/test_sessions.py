@@ -124,7 +124,7 @@ def test_a_closed_loop_holds_conversations() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"turns": 0}, "turns = 0"), ({"think_s": -1}, "think_s = -1"), ({"think_s": "x"}, "'x' is no distribution"),
+        ({"turns": 0}, "turns = 0"), ({"think_s": -1}, "think_s = -1"), ({"think_s": "x"}, "'x' is not a distribution"),
         ({"shared_prefix_tokens": -1}, "shared_prefix_tokens = -1"), ({"prefix_groups": 0}, "prefix_groups = 0"),
         ({"shared_prefix_tokens": [1, 2], "prefix_groups": 3}, "2 shared_prefix_tokens for 3"),
         ({"prompts_per_group": 0}, "prompts_per_group = 0"), ({"prompts_per_group": 2, "turns": 3}, "turns stays at 1"),

@@ -174,7 +174,7 @@ def test_what_cannot_be(given: dict[str, Any], said: str) -> None:
 
 
 def test_chance_may_send_nobody() -> None:
-    with pytest.raises(ConfigError, match="no request came"):
+    with pytest.raises(ConfigError, match="no request arrived"):
         Traffic.poisson(
             rate=0.6, seconds=1.0, input_tokens=1, output_tokens=1, client=Client(rescales=False), seed=1
         ).table()

@@ -64,7 +64,7 @@ def test_unused_segments_go_back_before_memory_is_out() -> None:
     assert reserved_bytes(events) == 70 * MIB
     assert fits(events, 40 * MIB)
     assert not fits(events, 39 * MIB)
-    with pytest.raises(OutOfMemory, match="finds no room"):
+    with pytest.raises(OutOfMemory, match="does not fit"):
         CachingAllocator(capacity_bytes=39 * MIB).replay(events)
 
 

@@ -268,7 +268,7 @@ def test_a_known_key_that_is_not_simulated_is_a_note(tmp_path: Path) -> None:
         ("LLAMA_FACTORY", {"stage": "dpo"}, "stage = 'dpo' is not simulated"),
         ("LLAMA_FACTORY", {"finetuning_type": "freeze"}, "allowed: lora, oft, full"),
         ("LLAMA_FACTORY", {"quantization_bit": 3}, "quantization_bit = 3"),
-        ("LLAMA_FACTORY", {"deepspeed": "my_settings.json"}, "names no file beside this one"),
+        ("LLAMA_FACTORY", {"deepspeed": "my_settings.json"}, "names no file next to this one"),
         ("LLAMA_FACTORY", {"use_badam": True}, "use_badam = True is not simulated"),
         ("TRL", {"gradient_checkpointing": "yes please"}, "gradient_checkpointing = 'yes please'"),
         ("TRL", {"torch_dtype": "int3"}, "torch_dtype = 'int3' is not known"),

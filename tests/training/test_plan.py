@@ -168,7 +168,7 @@ def test_a_base_that_bitsandbytes_quantises_again_can_be_merged_into(precision: 
         ({}, "one of tokens, epochs and steps; none was given"),
         ({"tokens": 1e9, "epochs": 2}, "tokens and epochs were given"),
         ({"epochs": 2}, "needs the dataset's size"),
-        ({"tokens": 1e9, "dataset_tokens": 1e6}, "give epochs with it, not tokens"),
+        ({"tokens": 1e9, "dataset_tokens": 1e6}, "is the size of an epoch and needs epochs, not tokens"),
         ({"tokens": -1}, "tokens = -1 is not allowed; expected a number above 0"),
         ({"tokens": "many"}, "tokens = 'many' is not allowed"),
         ({"steps": 1.5}, "steps = 1.5 is not allowed"),
@@ -185,7 +185,7 @@ def test_mistakes_are_told_in_a_sentence(course: dict[str, Any], said: str) -> N
 
 def test_an_estimate_says_what_is_trained() -> None:
     assert fine_tune_plan(estimate_of(), steps=3).steps == 3
-    with pytest.raises(gs.ConfigError, match="hardware, batch given beside an estimate"):
+    with pytest.raises(gs.ConfigError, match="hardware, batch given together with an estimate"):
         fine_tune_plan(estimate_of(), "h100-sxm", batch=2, steps=3)
     with pytest.raises(gs.ConfigError, match="price_per_hour has no price for 'h100-sxm'"):
         fine_tune_plan(estimate_of(), steps=3, price_per_hour={"l4": 0.5})

@@ -56,7 +56,7 @@ def test_every_micro_batch_runs_each_slot_once_and_no_stage_waits_for_ever(name,
         if kind != FORWARD:
             before = places[FORWARD if kind == INPUT else INPUT, i, stage, chunk]
             assert before <= places[kind, i, stage, chunk]
-    run_of(plan)  # raises where slots wait for each other in a circle
+    run_of(plan)  # raises where slots wait for each other in a cycle
 
 
 @pytest.mark.parametrize("times", FREE)

@@ -179,7 +179,7 @@ def test_a_deployment_says_what_it_is_made_of() -> None:
     lora = gs.LoraConfig(rank=4)
     deployment = gs.Deployment(TINY, DEVICE, lora=lora, engine="vllm")
     assert train(deployment, batch=2, seq_len=512).step_s == tiny(lora=lora).step_s
-    with pytest.raises(ConfigError, match=r"lora given beside a Deployment.*dataclasses\.replace"):
+    with pytest.raises(ConfigError, match=r"lora given together with a Deployment.*dataclasses\.replace"):
         train(deployment, lora=lora)
 
 

@@ -69,7 +69,7 @@ def test_the_picture_has_a_panel_per_class_and_a_line_through_the_medians(rows):
     assert line.get_xdata().tolist() == (2.0 ** np.arange(8)).tolist()
     assert line.get_ydata().tolist() == pytest.approx([2.0, 0.5] * 4)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["h100-sxm"]
-    with pytest.raises(gs.ConfigError, match="no residuals to draw; drawn are GEMM bf16"):
+    with pytest.raises(gs.ConfigError, match="no residuals to draw; residuals can be drawn for GEMM bf16"):
         plot_residuals(residuals(rows[:0], load_hardware("h100-sxm")))
 
 
@@ -87,7 +87,7 @@ def test_the_command_draws_what_it_scores(rows, what, tmp_path, capsys):
     ("what", "name", "said"),
     [
         ("kernels", "x.jpeg", "suffix is not known; allowed: .png, .svg, .pdf"),
-        ("held-out", "x.svg", "what is drawn are kernels and unmeasured, not held-out"),
+        ("held-out", "x.svg", "only kernels and unmeasured are drawn, not held-out"),
         ("kernels", "none/x.svg", "cannot be written"),
     ],
 )

@@ -75,10 +75,10 @@ def test_sizes_are_read_under_the_names_of_every_version() -> None:
     ("changed", "told"),
     [
         ({"kernel": "sparsemax"}, "has no rule"),
-        ({"config": "{"}, "no JSON"),
-        ({"config": "[1]"}, "no mapping"),
+        ({"config": "{"}, "is not JSON"),
+        ({"config": "[1]"}, "is not a mapping"),
         ({"config": json.dumps({"dtype": "torch.bfloat16"})}, "none of"),
-        ({"config": json.dumps({"M": "many"})}, "no number"),
+        ({"config": json.dumps({"M": "many"})}, "is not a number"),
         ({"config": json.dumps({"M": 8, "dtype": "torch.odd"})}, "torch.odd"),
     ],
 )

@@ -45,8 +45,8 @@ def test_experts_take_their_ranks_from_the_replicas() -> None:
     ("changed", "told"),
     [
         ({"tp": "", "shard": ""}, "tp is not stated"),
-        ({"tp": "3"}, "no multiple of tp"),
-        ({"global_batch": "7"}, "no multiple of micro_batch"),
+        ({"tp": "3"}, "not a multiple of tp"),
+        ({"global_batch": "7"}, "not a multiple of micro_batch"),
         ({"seq_len": ""}, "seq_len is not stated"),
         ({"micro_batch": "", "global_batch": ""}, "micro_batch is not stated"),
         ({"framework": "nobody's trainer"}, "names no recipe"),
@@ -54,7 +54,7 @@ def test_experts_take_their_ranks_from_the_replicas() -> None:
         ({"method": "prompt_tuning"}, "not simulated"),
         ({"shard": "somehow"}, "shard = 'somehow'"),
         ({"recompute": "somewhat"}, "recompute = 'somewhat'"),
-        ({"num_devices": "many"}, "num_devices = 'many' is no number"),
+        ({"num_devices": "many"}, "num_devices = 'many' is not a number"),
     ],
 )
 def test_what_is_missing_or_strange_is_said(changed: dict[str, str], told: str) -> None:
@@ -110,7 +110,7 @@ def test_megatrons_arguments_stand_in_the_note() -> None:
         model_of("gpt/gpt_grpo_tp4", "Megatron-LM", note, 1024.0, 1.0)
     with pytest.raises(ConfigError, match="hybrid"):
         model_of("hybrid/some", "Megatron-LM", note, 1024.0, 1.0)
-    with pytest.raises(ConfigError, match="no whole number"):
+    with pytest.raises(ConfigError, match="not a whole number"):
         model_of("gpt/gpt3_mcore", "Megatron-LM", note.replace("=512", "=some"), 1024.0, 1.0)
 
 

@@ -20,7 +20,7 @@ REGISTERED, BATCH = 100, 32
 
 
 def slots_that_fit(sharded: bool) -> float:
-    """The most adapters held at once beside KV_TOKENS tokens of KV cache."""
+    """The most adapters held at once together with KV_TOKENS tokens of KV cache."""
     lora = replace(ADAPTER, fully_sharded_loras=sharded)
     return float(gs.adapters_that_fit(MODEL, DEVICE, KV_TOKENS, lora, engine=ENGINE, parallelism=FOUR))
 

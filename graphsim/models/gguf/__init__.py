@@ -1,1 +1,1 @@
-"""GGUF files: llama.cpp's architectures as Hugging Face configs, its tensors as modules, its types as formats."""
+"""GGUF files: maps llama.cpp's architectures to Hugging Face configs, its tensors to modules, its types to formats."""

@@ -1,8 +1,8 @@
-"""The Hugging Face config that the metadata of a GGUF file stands for.
+"""Converts the metadata of a GGUF file to a Hugging Face config.
 
-Keys as llama.cpp's converter writes them (`convert_hf_to_gguf.py`, `set_gguf_parameters` of each class; gguf 0.19,
-`Keys`). What metadata leave out is read off the tensors: biases, norms, tied embeddings. A model is then read as any
-config of its family is, and held to the file's tensors.
+Keys are those that llama.cpp's converter writes (`convert_hf_to_gguf.py`, `set_gguf_parameters` of each class; gguf
+0.19, `Keys`). Properties missing from the metadata follow from the tensors: biases, norms, tied embeddings. The config
+is then read like any other of its family, and the model is compared with the file's tensors.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from graphsim.models.gguf.mixtures import MIXTURES
 from graphsim.units import short
 
 _NULL = ("q_lora_rank", "sliding_window")
-"""Keys that a model may lack whose class assumes a value."""
+"""Keys set to null if absent, because the class would otherwise assume a default value."""
 
 
 def config_of(file: GgufFile, where: str) -> Config:
-    """The config. Raises ConfigError for an architecture that is not known, naming those that are."""
+    """The Hugging Face config of a file. Raises ConfigError for an unknown architecture, naming the known ones."""
     kind = file.metadata.get("general.type", "model")
     if kind != "model":
         raise ConfigError(f"{where}: general.type = {short(kind)} is not allowed; expected a model")
@@ -42,7 +42,7 @@ def _choices(name: Any) -> str:
 
 
 def _usual(facts: Facts) -> Config:
-    """What nearly every architecture has."""
+    """The keys that nearly all architectures share."""
     tokens = facts.file.metadata.get("tokenizer.ggml.tokens")
     named = tokens.length if isinstance(tokens, Long) else None
     return {
@@ -65,12 +65,18 @@ def _usual(facts: Facts) -> Config:
 
 
 def _plain(kind: str, **more: Any) -> Reader:
-    """A family that the usual keys describe."""
+    """A reader for a family that the usual keys describe.
+
+    more: additional keys of the config
+    """
     return lambda facts: {"model_type": kind, **more}
 
 
 def _gemma(kind: str, every: int) -> Reader:
-    """Each `every`-th layer sees everything, the others a window; 0: all see everything."""
+    """A reader for Gemma.
+
+    every: interval of layers with full attention among sliding ones; 0 if all have full attention
+    """
 
     def read(facts: Facts) -> Config:
         types = ["full_attention" if (i + 1) % every == 0 else "sliding_attention" for i in range(facts.layers)]
@@ -118,7 +124,7 @@ def _cohere(facts: Facts) -> Config:
 
 
 def _chatglm(facts: Facts) -> Config:
-    """ChatGLM 2 and 3, GLM-4: fused qkv of few kv heads, fused gate and up."""
+    """ChatGLM 2 and 3, GLM-4: fused qkv with few kv heads, fused gate and up."""
     return {
         "model_type": "chatglm", "num_layers": facts.layers, "ffn_hidden_size": facts.get("feed_forward_length"),
         "padded_vocab_size": facts.width("token_embd.weight"), "multi_query_attention": True,
@@ -176,4 +182,4 @@ _DENSE: dict[str, Reader] = {
 }
 
 ARCHITECTURES: dict[str, Reader] = {**_DENSE, **MIXTURES, **HYBRIDS}
-"""How each `general.architecture` is read."""
+"""Readers by `general.architecture`."""

@@ -17,11 +17,11 @@ from graphsim.ops.formats import FORMATS, Format, format_of
 from graphsim.ops.precision import ModuleFormat, ModuleFormats, Precision, load_precision
 
 _TYPES = {"F32": "fp32", "F16": "fp16", "BF16": "bf16", "NVFP4": "nvfp4_wo"}
-"""llama.cpp's types that have other names here."""
+"""Names here of llama.cpp's types, if they differ."""
 
 
 def precision_of(model: ModelConfig, tensors: Mapping[str, StoredTensor], places: Sequence[Place]) -> Precision:
-    """The format of most weights, and of every module that is in another; it reads itself back from its name."""
+    """The most common format, with exceptions for modules in other formats; its name can be parsed to restore it."""
     own: dict[tuple[str, int], Format] = {}
     sizes: Counter[Format] = Counter()
     for held in divide(tensors, places).held:
@@ -43,7 +43,7 @@ def precision_of(model: ModelConfig, tensors: Mapping[str, StoredTensor], places
 
 
 def _entries(own: Mapping[tuple[str, int], Format]) -> Iterable[ModuleFormat]:
-    """Modules with formats of their own, those of all layers together."""
+    """Modules whose format differs from the usual one, with the layers of each merged by format."""
     layers: dict[tuple[str, str], list[int]] = {}
     for (path, layer), form in own.items():
         layers.setdefault((path, form.name), []).append(layer)
@@ -53,7 +53,7 @@ def _entries(own: Mapping[tuple[str, int], Format]) -> Iterable[ModuleFormat]:
 
 
 def _formats(held: Held) -> Iterable[tuple[Weight, Format]]:
-    """Every weight with a matrix, and the format that its tensors are in."""
+    """Every weight with a matrix, and the format of its tensors."""
     for below, parts in held.modules.items():
         for weight in held.place.weights[below]:
             if weight.matrix and (form := _format([parts])) is not None:
@@ -65,7 +65,7 @@ def _formats(held: Held) -> Iterable[tuple[Weight, Format]]:
             if (form := _format(chosen)) is not None:
                 yield weight, form
     loose = _format([{name: tensor} for name, tensor in held.loose.items() if len(tensor.shape or ()) > 1])
-    if loose is not None:  # named otherwise than here: fused, or cut in two
+    if loose is not None:  # under another name: fused, or split in two
         for below, weights in held.place.weights.items():
             if below not in held.modules:
                 yield from ((weight, loose) for weight in weights if weight.matrix and not weight.optional)
@@ -77,7 +77,7 @@ def _expert_part(name: str) -> str:
 
 
 def _format(several: Sequence[Parts]) -> Format | None:
-    """The format of the main tensors; of several, each is a slice of the weight."""
+    """The format of the main tensors; several are slices of one weight."""
     mains = [t for parts in several for part, t in parts.items() if _is_main(part) and t.elements]
     kinds = [t.dtype for t in mains]
     if len(set(kinds)) < 2:
@@ -86,7 +86,7 @@ def _format(several: Sequence[Parts]) -> Format | None:
 
 
 def _named(dtype: str) -> Format:
-    """The format of a tensor's type. Raises ConfigError for one that no weight has."""
+    """The format of a tensor's type. Raises ConfigError for a type that is not a weight format."""
     found = format_of(_TYPES.get(dtype, dtype.lower()))
     if found is None:
         raise ConfigError(f"a weight in {dtype} is not known; allowed: {', '.join([*_TYPES, *BLOCKS])}")

@@ -1,4 +1,4 @@
-"""Architectures whose layers are not all attention: scans, short convolutions, the gated delta rule."""
+"""Architectures with layers other than attention: state-space scans, short convolutions, the gated delta rule."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from graphsim.models.gguf.mixtures import qwen_moe
 
 
 def qwen_hybrid(kind: str) -> Reader:
-    """Gated delta rule and full attention in turns (Qwen3-Next, Qwen3.5)."""
+    """Gated delta rule layers with full attention at regular intervals (Qwen3-Next, Qwen3.5)."""
 
     def read(facts: Facts) -> Config:
         heads = facts.need("ssm.time_step_rank")
@@ -75,7 +75,7 @@ def _lfm2(facts: Facts) -> Config:
 
 
 def _jamba(facts: Facts) -> Config:
-    """Mamba with attention, and MLPs with experts, in every so many layers."""
+    """Mamba with attention at regular intervals, and experts instead of MLPs at regular intervals."""
     expert, attention = facts.places("ffn_gate_inp.weight"), facts.places("attn_output.weight")
     return {
         "model_type": "jamba", "head_dim": None, "num_experts": facts.get("expert_count"),
@@ -89,7 +89,7 @@ def _jamba(facts: Facts) -> Config:
 
 
 def _falcon_h1(facts: Facts) -> Config:
-    """Mamba-2 beside attention in every layer."""
+    """Mamba-2 in parallel with attention in every layer."""
     heads, inner = facts.need("ssm.time_step_rank"), facts.need("ssm.inner_size")
     return {
         "model_type": "falcon_h1", "mamba_n_heads": heads, "mamba_d_head": inner // max(heads, 1), "mamba_d_ssm": inner,
@@ -126,4 +126,4 @@ HYBRIDS: dict[str, Reader] = {
     "qwen35moe": qwen_hybrid("qwen3_5_moe_text"),
     "qwen3next": qwen_hybrid("qwen3_next"),
 }
-"""How each is read."""
+"""Readers by `general.architecture`."""

@@ -1,4 +1,4 @@
-"""Architectures with experts, and those that may have some."""
+"""Architectures that have experts, or may have them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from graphsim.models.gguf.facts import Config, Facts, Reader, experts_of
 
 
 def _llama(facts: Facts) -> Config:
-    """Llama, Mistral, Yi and others; a Mixtral where there are experts."""
+    """Llama, Mistral, Yi and others; Mixtral if there are experts."""
     if not facts.get("expert_count"):
         return {"model_type": "llama"}
     return {"model_type": "mixtral", **experts_of(facts, experts="num_local_experts", chosen="num_experts_per_tok")}
@@ -24,7 +24,7 @@ def _llama4(facts: Facts) -> Config:
 
 
 def qwen_moe(kind: str) -> Reader:
-    """Qwen's mixtures: every layer has experts, the shared one where its width is stated."""
+    """Qwen's MoE models: experts in every layer, with a shared one if its width is stated."""
 
     def read(facts: Facts) -> Config:
         return {
@@ -40,7 +40,7 @@ def qwen_moe(kind: str) -> Reader:
 
 
 def _deepseek2(facts: Facts) -> Config:
-    """DeepSeek-V2, V3 and R1, Kimi K2; in files since PR 12801 keys and values are stated as the cache has them."""
+    """DeepSeek-V2, V3 and R1, Kimi K2; files since PR 12801 state keys and values as cached."""
     rope = facts.need("rope.dimension_count")
     key = facts.get("attention.key_length_mla") or facts.need("attention.key_length")
     value = facts.get("attention.value_length_mla") or facts.need("attention.value_length")
@@ -135,4 +135,4 @@ MIXTURES: dict[str, Reader] = {
     "qwen3moe": qwen_moe("qwen3_moe"),
     "qwen3vlmoe": qwen_moe("qwen3_moe"),
 }
-"""How each is read."""
+"""Readers by `general.architecture`."""

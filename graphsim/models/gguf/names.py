@@ -1,4 +1,4 @@
-"""llama.cpp's names of tensors -> the modules of a structure (gguf 0.19, `tensor_mapping.py`)."""
+"""Maps llama.cpp's tensor names to the modules of a structure (gguf 0.19, `tensor_mapping.py`)."""
 
 from __future__ import annotations
 
@@ -63,17 +63,17 @@ _INSIDE = {
     "shortconv.in_proj": ("conv.in_proj",),
     "shortconv.out_proj": ("conv.out_proj",),
 }  # fmt: skip
-"""For each of llama.cpp's names, ends of the paths that the module may have; the first that a layer has counts."""
+"""Possible endings of the module's path for each of llama.cpp's names; the first one found in a layer is used."""
 
 _FUSED = ("input_linear", "wqkv", "W_pack")
-"""Modules that llama.cpp's files hold in slices."""
+"""Modules that GGUF files store in slices."""
 
 _EXPERT = re.compile(r"ffn_(?P<part>gate_up|gate|up|down)(?:_exps|\.(?P<number>\d+))")
 _SHARED = re.compile(r"ffn_(gate|up|down)_shexp")
 
 
 def renamed(tensors: Mapping[str, StoredTensor], places: Iterable[Place]) -> dict[str, StoredTensor]:
-    """The tensors under the paths of the structure's modules; those that it has no module for keep their names."""
+    """The tensors under the paths of the structure's modules; those without a module keep their names."""
     by_index = {place.path.rpartition(".")[2]: place for place in places if place.path}
     outside = next(place for place in places if not place.path)
     known: dict[tuple[int, str], str] = {}
@@ -106,7 +106,7 @@ def _module(stem: str, place: Place) -> str:
         return next((path for path in place.weights if path.endswith("shared_expert_gate")), stem)
     shared = _SHARED.fullmatch(stem) is not None
     own = stem.removesuffix("_shexp")
-    for same in (True, False):  # an MLP may count as shared where there are no experts beside it
+    for same in (True, False):  # an MLP may be named as shared even without experts
         for end in (_INSIDE if place.path else _OUTSIDE).get(own, ()):
             for path in place.weights:
                 if (path == end or path.endswith(f".{end}")) and (_is_shared(path) == shared) is same:

@@ -1,4 +1,4 @@
-"""A GGUF file as a model: its config, read as any of its family is, in the formats of its own tensors."""
+"""Reads a GGUF file as a model: its config by the family's reader, its precision from its tensors."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from graphsim.ops.precision import load_precision
 def read_model(path: Path) -> tuple[ModelConfig, StoredTensors]:
     """The model, and its tensors under the paths of its modules.
 
-    Raises ConfigError naming the file and what is wrong with its header, an architecture that is not known, or what the
-    family's reader finds wrong with the metadata.
+    Raises ConfigError naming the file and the problem: an invalid header, an unknown architecture, or metadata that the
+    family's reader rejects.
     """
     file: GgufFile = read_gguf(path)
     model = from_config(config_of(file, str(path)), str(path), ("all",))

@@ -92,8 +92,8 @@ MISTAKES = {
     ".bfloat16.constants is missing": (FIT, {"surface": ENTRY["surface"]}),
     ".surface: expected 'knots'": ((*SURFACE, "knots"), 7),
     ".surface: the table over m has 3 values, expected 2": ((*SURFACE, "knots", "m"), [0, 1]),
-    ".surface: the knots of m must be two ascending numbers": ((*SURFACE, "knots", "m"), [0, 2, 1]),
-    ".surface: x is no coordinate of gemm; allowed: m, n, k": (
+    ".surface: the knots of m must be at least two ascending numbers": ((*SURFACE, "knots", "m"), [0, 2, 1]),
+    ".surface: x is not a coordinate of gemm; allowed: m, n, k": (
         SURFACE,
         {"knots": {"x": [0, 1]}, "tables": [{"axes": ["x"], "thousandths": [0, 0]}]},
     ),

@@ -96,10 +96,10 @@ def test_a_module_of_ones_own_gets_its_tokens_and_says_that_it_has_no_cache() ->
     model = meta_model(Tokens())
     given = prompt_inputs(model, Made(), batch=3, length=5, source_length=7)
     assert {name: tuple(tensor.shape) for name, tensor in given.items()} == {"idx": (3, 5)}
-    with pytest.raises(ConfigError, match="Tokens hands on no cache"):
+    with pytest.raises(ConfigError, match="Tokens returns no cache"):
         decode_inputs(model, Made(), given, model(**given), batch=3)
 
 
 def test_a_forward_of_unknown_arguments_asks_for_inputs() -> None:
-    with pytest.raises(ConfigError, match=r"Nameless.forward\(thing\) takes no token ids by a known name"):
+    with pytest.raises(ConfigError, match=r"Nameless.forward\(thing\) has no argument for token ids with a known name"):
         prompt_inputs(meta_model(Nameless()), Made(), batch=3, length=5, source_length=7)

@@ -104,7 +104,7 @@ def test_a_users_module_is_copied_without_its_weights_and_left_as_it_was() -> No
         (SMALL | {"num_hidden_layers": "two"}, "LlamaConfig refuses it"),
         ({"model_type": "clip_vision_model"}, "no class with a generating head for CLIPVisionConfig"),
         (3, "not int"),
-        ("/nowhere", "no config.json that can be read"),
+        ("/nowhere", "neither a folder with a readable config.json"),
     ],
 )
 def test_what_cannot_be_built_is_said_in_one_sentence(ref: object, said: str) -> None:

@@ -156,7 +156,9 @@ def test_wrong_examples_are_refused_by_name(inputs: object, said: str) -> None:
 def test_a_name_of_the_catalog_is_captured_from_its_published_config() -> None:
     pytest.importorskip("transformers")
     assert gs.capture("qwen3-0.6b").num_parameters == gs.load_model("qwen3-0.6b").num_parameters
-    with pytest.raises(gs.ConfigError, match="qwen4-9b: no config.json that can be read there, nor a model of the cat"):
+    with pytest.raises(
+        gs.ConfigError, match="qwen4-9b: neither a folder with a readable config.json there, nor a model of the cat"
+    ):
         gs.capture("qwen4-9b")
 
 

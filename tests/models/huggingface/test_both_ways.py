@@ -85,11 +85,14 @@ def test_a_class_named_bidirectional_looks_both_ways_without_the_key() -> None:
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        ({**QWEN, "architectures": ["Qwen2ForCausalLM"]}, "is_causal = False is not simulated of a class that generat"),
-        ({**QWEN, "architectures": None}, "is_causal = False is not simulated of a class that generates"),
+        (
+            {**QWEN, "architectures": ["Qwen2ForCausalLM"]},
+            "is_causal = False is not simulated for a class that generat",
+        ),
+        ({**QWEN, "architectures": None}, "is_causal = False is not simulated for a class that generates"),
         ({**GEMMA, "architectures": ["Gemma3ForCausalLM"]}, "use_bidirectional_attention = True is not simulated"),
         ({**GEMMA, "sliding_window": 1}, "sliding_window = 1 is not simulated where attention looks both ways"),
-        ({**CONFIGS["BertForMaskedLM"], "is_decoder": True}, "is_decoder = True is not simulated of a class that gen"),
+        ({**CONFIGS["BertForMaskedLM"], "is_decoder": True}, "is_decoder = True is not simulated for a class that gen"),
         ({**CONFIGS["BertForMaskedLM"], "architectures": ["BertForPreTraining"]}, "or one that ends with ForSequence"),
         (
             {**CONFIGS["T5EncoderModel"], "architectures": ["T5ForTokenClassification"]},

@@ -82,7 +82,7 @@ def test_several_layers_that_draft_in_turn_are_refused(key: str) -> None:
 def test_keys_that_shape_a_draft_and_are_not_read_refuse_it() -> None:
     given = SMALL | {"architectures": ["LlamaForCausalLMEagle3"], "draft_vocab_size": 64}
     for wrong in ({"eagle_config": {"extra_layers": 2}}, {"markov_rank": 8}, {"num_experts": 4}):
-        with pytest.raises(gs.ConfigError, match="is not read"):
+        with pytest.raises(gs.ConfigError, match="is not supported"):
             from_config(given | wrong, "config.json")
 
 

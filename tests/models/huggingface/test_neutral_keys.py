@@ -69,7 +69,7 @@ SHAPING: list[tuple[str, Any]] = [
 @pytest.mark.parametrize(("key", "value"), SHAPING)
 def test_an_unread_key_that_shapes_layers_refuses_and_says_how_to_go_on(key: str, value: Any) -> None:
     data = {**CONFIGS["default:llama"], key: value}
-    with pytest.raises(gs.ConfigError, match=rf"{key} = .* is not read.*ignore=\['{key}'\]"):
+    with pytest.raises(gs.ConfigError, match=rf"{key} = .* is not supported.*ignore=\['{key}'\]"):
         gs.load_model(data)
     for way in ([key], key, "all"):
         model = gs.load_model(data, ignore=way)

@@ -193,7 +193,7 @@ def test_towers_follow_the_list_too_and_the_language_model_under_either_of_its_n
 def test_a_note_says_what_of_a_config_nobody_looks_at() -> None:
     known = {"quant_method": "fp8", "activation_scheme": "dynamic", "fmt": "e4m3"}
     assert not quantised(**known).notes
-    assert quantised(**known, rotate_everything=True).notes == ("quantization_config: rotate_everything not looked at",)
+    assert quantised(**known, rotate_everything=True).notes == ("quantization_config: rotate_everything ignored",)
 
 
 def test_the_layers_of_a_mixed_checkpoint_may_lie_in_the_file_beside_config_json(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_vllm_is_noted_to_leave_the_towers_part_of_an_adapter_out() -> None:
 
 
 def test_what_no_tower_takes_is_refused() -> None:
-    with pytest.raises(gs.ConfigError, match="has no tower, and takes text alone"):
+    with pytest.raises(gs.ConfigError, match="has no tower and takes only text"):
         gs.simulate("llama-3.1-8b", "h100-sxm", media=ONE, engine="reference")
     with pytest.raises(gs.ConfigError, match="expected a model that takes sound"):
         gs.build_graph(model("llava_next_clip"), media=gs.Media(audio_s=3.0))

@@ -127,5 +127,5 @@ def test_mistakes_are_said_where_they_are(path: tuple[str, str], value: Any, sai
 
 def test_only_models_with_an_encoder_have_a_source() -> None:
     data = {key: value for key, value in copy.deepcopy(CROSSING).items() if key != "source_encoder"}
-    with pytest.raises(gs.ConfigError, match="names 'source', which is no earlier node"):
+    with pytest.raises(gs.ConfigError, match="names 'source', which is not an earlier node"):
         read_model(data, "here")

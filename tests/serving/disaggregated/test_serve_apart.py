@@ -117,7 +117,7 @@ def test_splits_hold_all_ways_to_use_the_workers() -> None:
             {"prefill": gs.Deployment("gpt-2-medium", "l4")},
             "prefill: model = 'gpt-2-medium' is not the decode workers'",
         ),
-        ({"prefill": gs.Deployment("gpt-2", "l4", precision="bf16,kv=fp8")}, "must have one format on both sides"),
+        ({"prefill": gs.Deployment("gpt-2", "l4", precision="bf16,kv=fp8")}, "both sides must use one format"),
         ({"prefill": gs.Deployment("gpt-2")}, "prefill has no hardware"),
         ({"replicas": 0}, "replicas = 0 is not allowed"),
         ({"router": "luck"}, "router = 'luck' is not known"),
@@ -155,7 +155,7 @@ def test_the_command_says_the_same(capsys: pytest.CaptureFixture[str], tmp_path:
         (["--prefill-tp", "2"], "--prefill-tp needs --prefill-replicas"),
         (["--transfer", "overlap=layers"], "--transfer needs --prefill-replicas"),
         (["--splits", "2", "--prefill-replicas", "1"], "--prefill-replicas and --splits exclude each other"),
-        (["--splits", "2", "--vary", "max_num_seqs=1,2"], "exclude each other: one question at a time"),
+        (["--splits", "2", "--vary", "max_num_seqs=1,2"], "exclude each other; ask one question at a time"),
         (["--prefill-replicas", "1", "--prefill-hardware", "h1000"], "h1000"),
     ],
 )

@@ -131,7 +131,7 @@ def test_what_is_no_router_is_told() -> None:
     with pytest.raises(ConfigError, match="router = 'round-robbin' is not known; did you mean 'round-robin'"):
         router_of("round-robbin")
     with pytest.raises(
-        ConfigError, match=r"is no router; expected a name .* or an object with route\(request, views\)"
+        ConfigError, match=r"is not a router; expected a name .* or an object with route\(request, views\)"
     ):
         router_of(3)
 
