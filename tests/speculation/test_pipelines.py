@@ -68,8 +68,8 @@ def test_one_sequence_waits_for_all_stages_and_the_draft() -> None:
 
 
 def test_the_last_stage_drafts_while_others_compute() -> None:
-    """A micro-batch in each stage: a step recurs no sooner than the last stage is through with all of them, and no
-    later than without any overlap of drafting.
+    """With a micro-batch in each stage, a step takes at least the last stage's work on all of them, and at most the
+    time without any overlap of drafting.
     """
     times = StepTimes(target=STAGED, draft=draft_of(speculation(EAGLE3), STAGED), tokens=3.0)
     contexts = np.array([100.0, 2000.0])
