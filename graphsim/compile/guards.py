@@ -11,7 +11,7 @@ from graphsim.deployment.inference import Inference
 from graphsim.deployment.refusals import guards_of as refusals_of
 from graphsim.deployment.scenarios import not_counted
 from graphsim.symbolic.expr import Tape
-from graphsim.symbolic.guard import Guard, Told
+from graphsim.symbolic.guard import Figure, Guard
 from graphsim.symbolic.guards import Guards
 from graphsim.units import not_within
 
@@ -53,5 +53,5 @@ def _bound(tape: Tape, one: Input) -> Guard:
         words = not_within(one.least, one.most, whole=one.whole)
     return Guard(
         rule="bounds", about=about, broken=np.where(within, False, True),
-        sentence=(f"{about} = ", Told(value=value, exact=True), f" {words}"),
+        sentence=(f"{about} = ", Figure(value=value, exact=True), f" {words}"),
     )  # fmt: skip

@@ -11,7 +11,7 @@ from graphsim.display.palette import BOUND_COLOURS, TINTS
 from graphsim.display.training import is_trained
 from graphsim.export.dot_labels import clean
 from graphsim.export.flat import Edge, Flat, Group, flatten
-from graphsim.export.layout import Placed, place
+from graphsim.export.layout import Positions, place
 from graphsim.ops import Collective, Gemm, Input, KeptValue
 from graphsim.ops.kinds import Kind, kind_of
 from graphsim.units import bytes_text, count_text, seconds_text
@@ -107,7 +107,7 @@ def hover_lines(entry: Entry, scenario: int) -> list[str]:
     return [line for line in lines if line]
 
 
-def _node(entry: Entry, placed: Placed, longest: float, scenario: int) -> str:
+def _node(entry: Entry, placed: Positions, longest: float, scenario: int) -> str:
     x, y = placed.nodes[entry.name]
     width, kind = _width(entry, scenario), kind_of(entry.op)
     tint = TINTS[kind]
@@ -138,7 +138,7 @@ def _node(entry: Entry, placed: Placed, longest: float, scenario: int) -> str:
     return f"{head}{body}</g>"
 
 
-def _edge(edge: Edge, placed: Placed, flat: Flat, said: set[EdgeLabel]) -> tuple[str, str]:
+def _edge(edge: Edge, placed: Positions, flat: Flat, said: set[EdgeLabel]) -> tuple[str, str]:
     """Markup of an edge's curve and of its label."""
     bends = placed.edges.get((edge.source, edge.target))
     classes = " ".join(

@@ -13,7 +13,7 @@ SWEEPS = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class Positions:
     """Centres of nodes, the bends of each edge from source to target, and the total width and height."""
 
     nodes: dict[str, tuple[float, float]]
@@ -24,7 +24,7 @@ class Placed:
 
 def place(
     widths: Mapping[str, float], edges: Iterable[tuple[str, str]], *, row: float = 96.0, gap: float = 26.0
-) -> Placed:
+) -> Positions:
     """The layout of nodes of given widths in launch order, so that edges lead from earlier to later nodes."""
     links = list(dict.fromkeys(edges))
     ranks = _ranks(list(widths), links)
@@ -40,7 +40,7 @@ def place(
     x = _columns(rows, sizes, above, below, gap)
     left = min((x[name] - sizes[name] / 2 for name in sizes), default=0.0)
     at = {name: (x[name] - left, ranks[name] * row + row / 2) for name in sizes}
-    return Placed(
+    return Positions(
         nodes={name: at[name] for name in widths},
         edges={link: [at[name] for name in chain] for link, chain in chains.items()},
         width=max((at[name][0] + sizes[name] / 2 for name in sizes), default=0.0),

@@ -22,7 +22,7 @@ from graphsim.lora.schemes import SCHEMES
 from graphsim.lora.variant import Variant
 from graphsim.lora.variants import known
 from graphsim.ops.formats import FORMATS
-from graphsim.symbolic.guard import Guard, Told, require
+from graphsim.symbolic.guard import Figure, Guard, require
 from graphsim.units import Num, checked_number, short
 
 STRATEGIES = ("dynamic", "merge")
@@ -299,7 +299,7 @@ def require_named(active: Num, named: int) -> None:
     stored.
     """
     words = f" is not allowed with lora.shares of {named} adapters; allowed: at most {named}"
-    sentence = ("lora.active_adapters = ", Told(value=active, exact=True), words)
+    sentence = ("lora.active_adapters = ", Figure(value=active, exact=True), words)
     if named:
         broken = np.greater(active, named * (1.0 + 1e-9))
         require(Guard(rule="shares", about="lora.active_adapters", broken=broken, sentence=sentence))

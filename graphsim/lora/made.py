@@ -13,7 +13,7 @@ from graphsim.lora.variant import Site
 from graphsim.ops import LoraB, LoraMerge, Op, Sharding
 from graphsim.ops.adapter_values import ColumnScale, ResultScale, RotateInput, WideGemm
 from graphsim.ops.adapter_weights import BuiltWeights, MethodMerge
-from graphsim.symbolic.guard import Guard, Told, require
+from graphsim.symbolic.guard import Figure, Guard, require
 from graphsim.units import Num
 
 
@@ -135,8 +135,8 @@ def require_divisor(site: Site, field: str, size: Num, *, inputs: bool = True, o
             Guard(
                 rule="divisor", about=f"lora.{field}", broken=np.not_equal(np.mod(width, np.maximum(size, 1.0)), 0.0),
                 sentence=(
-                    f"lora.{field} = ", Told(value=size), f" is not allowed for '{site.op.role}' with ",
-                    Told(value=width), f" {name}; expected a divisor",
+                    f"lora.{field} = ", Figure(value=size), f" is not allowed for '{site.op.role}' with ",
+                    Figure(value=width), f" {name}; expected a divisor",
                 ),
             )
         )  # fmt: skip
@@ -148,8 +148,8 @@ def require_at_most(site: Site, field: str, value: Num, most: Num, what: str) ->
         Guard(
             rule="at_most", about=f"lora.{field}", broken=np.greater(value, most),
             sentence=(
-                f"lora.{field} = ", Told(value=value), f" is not allowed for '{site.op.role}'; expected at most the ",
-                Told(value=most), f" {what}",
+                f"lora.{field} = ", Figure(value=value), f" is not allowed for '{site.op.role}'; expected at most the ",
+                Figure(value=most), f" {what}",
             ),
         )
     )  # fmt: skip

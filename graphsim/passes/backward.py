@@ -36,7 +36,7 @@ from graphsim.ops.adapter_weights import HeldWeights
 from graphsim.ops.direction import Direction
 from graphsim.ops.structure import last_node
 from graphsim.passes.backward_rules import BackwardRules
-from graphsim.passes.gradients import Here, Scope, Storage, gradients, scaled
+from graphsim.passes.gradients import ForwardNode, Scope, Storage, gradients, scaled
 from graphsim.passes.gradients.requires import enters, requirements
 from graphsim.passes.training_forward import TrainingForward
 from graphsim.passes.turns import AlikeTurns, RecomputedTurns
@@ -85,7 +85,7 @@ def _differentiate(scope: Scope) -> None:
         op = scope.op(name)
         if not may_be_nonzero(scope.needs[name]) or not (name in scope.given or _starts(op)):
             continue
-        here = Here(name, op, scope, scope.gradient_of(name), scope.taken(name))
+        here = ForwardNode(name, op, scope, scope.gradient_of(name), scope.taken(name))
         if isinstance(op, Repeat):
             _repeat(op, here)
         else:
@@ -96,7 +96,7 @@ def _starts(op: Op) -> bool:
     return type(op).__name__ == "Loss"
 
 
-def _repeat(op: Repeat, here: Here) -> None:
+def _repeat(op: Repeat, here: ForwardNode) -> None:
     """Its turns in reverse: the gradient of the last result comes in, that of the first turn's input goes out."""
     rules, entry = here.rules, enters(op, here.rules, here.flowing[0].need)
     needs = requirements(op.body, rules, entry, *(taken.need for taken in here.flowing[1:]))

@@ -39,8 +39,8 @@ from graphsim.ops import (
 from graphsim.ops.structure import last_node
 from graphsim.passes.layouts import COLLECTIVES, FIXED, SEQ, SUFFIX, Layout, P, R, S
 from graphsim.passes.shard_gradients import (
-    Known,
-    Made,
+    ShardedNode,
+    ShardedNodes,
     WeightsGradient,
     kept_as,
     summed_gradient,
@@ -77,7 +77,7 @@ class Shard(Pass):
     tp: Num
     sequence_parallel: bool = False
     is_body: bool = False
-    known: Known = field(default_factory=Known, compare=False, repr=False)
+    known: ShardedNodes = field(default_factory=ShardedNodes, compare=False, repr=False)
     repeat: str = ""
 
     def body(self, repeat: Repeat) -> nx.DiGraph:
@@ -101,7 +101,7 @@ class Shard(Pass):
 class _Sharder:
     """The state of one graph (or body): each value's layout and the collectives already added."""
 
-    def __init__(self, tp: Num, residual: Layout, known: Known, repeat: str) -> None:
+    def __init__(self, tp: Num, residual: Layout, known: ShardedNodes, repeat: str) -> None:
         self.tp, self.residual, self.known, self.repeat = tp, residual, known, repeat
         self.layouts: dict[str, Layout] = {}
         self.mine: dict[str, Op] = {}
@@ -128,7 +128,7 @@ class _Sharder:
         self.layouts[name], self.whole[name] = layout, op
         mine = self._followed(op, inputs, placed) if op.follows else self._cut(op, layout)
         self.mine[name] = mine
-        self.known.made[f"{self.repeat}.{name}" if self.repeat else name] = Made(layout, op, mine)
+        self.known.made[f"{self.repeat}.{name}" if self.repeat else name] = ShardedNode(layout, op, mine)
         if op.constant:
             yield from self._constant(name, op, mine, placed)
             return
@@ -145,7 +145,7 @@ class _Sharder:
             self.layouts[last], self.whole[last], self.mine[last] = R, summed, summed
             yield last, summed, [Value(name)]
 
-    def _made(self, op: KeptValue) -> Made:
+    def _made(self, op: KeptValue) -> ShardedNode:
         """The node whose storage a saved value is: of the forward pass, or its recomputed copy."""
         if not op.again:
             return self.known.made[op.of]

@@ -39,7 +39,7 @@ LOSS_SUMS = 3.0
 
 
 @dataclass(slots=True)
-class Made:
+class ShardedNode:
     """A node of the forward pass: its layout, the whole operation, and a device's share of it."""
 
     layout: Layout
@@ -48,14 +48,14 @@ class Made:
 
 
 @dataclass(slots=True)
-class Known:
+class ShardedNodes:
     """The sharded nodes of the forward pass, by the names that saved values refer to; and the repeats' names."""
 
-    made: dict[str, Made] = field(default_factory=dict)
+    made: dict[str, ShardedNode] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
 
 
-def kept_as(op: KeptValue, made: Made, ways: Num) -> tuple[Layout, KeptValue]:
+def kept_as(op: KeptValue, made: ShardedNode, ways: Num) -> tuple[Layout, KeptValue]:
     """The layout of a saved value, and a device's share of it: that of the node whose storage it is."""
     if op.what in WHOLE:
         return R, op

@@ -11,7 +11,7 @@ from graphsim.serving.offloading import Loads, TieredCache
 from graphsim.serving.peak_need import peak_tokens
 from graphsim.serving.queue import LONGEST_LPM_QUEUE
 from graphsim.serving.requests import Request
-from graphsim.serving.reservation import CLIPPED_TOKENS, TokensToCome
+from graphsim.serving.reservation import CLIPPED_TOKENS, RemainingTokens
 from graphsim.traffic.table import BASE
 
 NOTHING_LOADED: Sequence[tuple[int, int, float]] = ()
@@ -124,7 +124,7 @@ class Admission:
         return peak_tokens(needs + [(each.tokens + 1, each.outputs - each.generated - 1) for each in others])
 
     def _is_expected_to_fit(
-        self, to_come: TokensToCome, step: Step, request: Request, tokens: int, missing: int
+        self, to_come: RemainingTokens, step: Step, request: Request, tokens: int, missing: int
     ) -> bool:
         """Whether prompt and answer fit in addition to a share of the running requests' remaining tokens and all tokens
         of new ones.

@@ -9,7 +9,7 @@ from math import inf
 
 import numpy as np
 
-from graphsim.serving.coming import Coming
+from graphsim.serving.arrivals import Arrivals
 from graphsim.serving.front import Front
 from graphsim.serving.requests import Request, RequestMaker
 from graphsim.serving.rows import plain
@@ -55,7 +55,7 @@ class Connections:
         return None
 
 
-class Clients(Coming):
+class Clients(Arrivals):
     """All clients of a server. next_s: when the scheduler may next receive a request, or a client an answer.
 
     listen: whether the end of a request affects when another is sent

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphsim.serving.coming import Coming
+from graphsim.serving.arrivals import Arrivals
 from graphsim.serving.requests import Request
 from graphsim.serving.rows import plain
 from graphsim.serving.run_log import FINISHED, STATUSES, TIMED_OUT, TOO_LONG, RunLog
@@ -15,7 +15,7 @@ ANSWERED = STATUSES.index(FINISHED)
 class Endings:
     """Handles what happens between the clients and the batch. count: requests that have ended."""
 
-    def __init__(self, scheduler: Scheduler, clients: Coming, client: Client, log: RunLog) -> None:
+    def __init__(self, scheduler: Scheduler, clients: Arrivals, client: Client, log: RunLog) -> None:
         self._scheduler, self._batch, self._clients, self._log = scheduler, scheduler.batch, clients, log
         self._timeout_s, self._reply_s = client.timeout_s, clients.reply_s
         self._first_token_s, self._finished_s = plain(log.first_token_s), plain(log.finished_s)

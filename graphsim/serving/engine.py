@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Set
 from math import inf
 
+from graphsim.serving.arrivals import Arrivals
 from graphsim.serving.batch import NOBODY_OVER, Step
-from graphsim.serving.coming import Coming
 from graphsim.serving.endings import Endings
 from graphsim.serving.requests import Request
 from graphsim.serving.run_log import RunLog
@@ -40,7 +40,7 @@ class Engine:
     """
 
     def __init__(
-        self, scheduler: Scheduler, endings: Endings, clients: Coming, price: StepPrice, log: RunLog, cutoff_s: float
+        self, scheduler: Scheduler, endings: Endings, clients: Arrivals, price: StepPrice, log: RunLog, cutoff_s: float
     ) -> None:
         self.scheduler, self.endings, self.clients, self.price, self.log = scheduler, endings, clients, price, log
         self.rules, self.batch, self.gate = scheduler.rules, scheduler.batch, scheduler.gate

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Callable
 from math import inf
 
-from graphsim.serving.coming import Coming
+from graphsim.serving.arrivals import Arrivals
 from graphsim.serving.requests import Request
 from graphsim.serving.rows import plain
 from graphsim.serving.run_log import RunLog
@@ -15,7 +15,7 @@ Ended = Callable[[int, float, bool], None]
 """Called for each end: the request's row, when its client learns of it, and whether it was answered."""
 
 
-class Inbox(Coming):
+class Inbox(Arrivals):
     """Requests on their way to one engine. The sender of a request is notified of how it ends.
 
     coming: a heap of (time of receipt, order among equal times, request)

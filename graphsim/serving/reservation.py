@@ -35,7 +35,7 @@ class NewTokenRatio:
         self._since = steps + 1
 
 
-class TokensToCome:
+class RemainingTokens:
     """The remaining tokens of generating requests, each clipped."""
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ import heapq
 from math import ceil, inf, sqrt
 
 from graphsim.serving.requests import Request
-from graphsim.serving.reservation import TokensToCome
+from graphsim.serving.reservation import RemainingTokens
 
 
 class Running:
@@ -54,9 +54,9 @@ class Running:
         """Blocks of a request that has left with a number of tokens in the cache."""
         return -(-cached // self.block_tokens)
 
-    def to_come(self) -> TokensToCome:
+    def to_come(self) -> RemainingTokens:
         """What admissions by expected tokens go by."""
-        return TokensToCome()
+        return RemainingTokens()
 
     def join(self, request: Request) -> None:
         """A request whose prompt is computed, and which has a token more to get."""

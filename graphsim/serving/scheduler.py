@@ -17,7 +17,7 @@ from graphsim.serving.admission import Admission
 from graphsim.serving.batch import Batch, Step
 from graphsim.serving.rules import Rules
 from graphsim.serving.run_log import RunLog
-from graphsim.serving.shortage import GoingOn
+from graphsim.serving.shortage import Continuation
 from graphsim.serving.weights import Weights
 
 
@@ -29,7 +29,7 @@ class Scheduler:
         self.batch = Batch(rules, store, log)
         self.gate = AdapterGate(rules, store, weights, log)
         self.held = 0
-        self._going_on, self._admission = GoingOn(self.batch), Admission(self.batch, self.gate)
+        self._going_on, self._admission = Continuation(self.batch), Admission(self.batch, self.gate)
         self._mixes = rules.order == "mixed"
         self._drifts = rules.admission in ("estimated", "peak") or rules.policy == "lpm"  # who fits, as time goes by
         self._waits = rules.prefill_interval > 1 or rules.wait_steps > 0

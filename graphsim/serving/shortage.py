@@ -8,7 +8,7 @@ from graphsim.serving.batch import Batch, Step
 from graphsim.serving.requests import Request
 
 
-class GoingOn:
+class Continuation:
     """Running requests, before a step. piece: most tokens of one prompt in a step."""
 
     def __init__(self, batch: Batch) -> None:

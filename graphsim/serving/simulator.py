@@ -63,7 +63,7 @@ class Answer:
         return self.finished_s - self.sent_s
 
 
-class _Forgets:
+class _DiscardingLog:
     """A log whose rows are discarded: a server may be driven for as long as its driver likes."""
 
     def append(self, row: Any) -> None:
@@ -199,7 +199,7 @@ _EMPTY: dict[str, Any] = dict.fromkeys(TIMES, nan) | {"load_stall_s": 0.0} | dic
 def _growing_log() -> RunLog:
     """A log whose columns grow by a row for each request in flight."""
     columns: dict[str, Any] = {name: array("q" if name in (*COUNTS, "status") else "d") for name in _EMPTY}
-    return RunLog(**columns, runs=_Forgets(), gaps=_Forgets())  # type: ignore[arg-type]
+    return RunLog(**columns, runs=_DiscardingLog(), gaps=_DiscardingLog())  # type: ignore[arg-type]
 
 
 def _grown(log: RunLog) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphsim.serving.requests import Request
-from graphsim.serving.reservation import CLIPPED_TOKENS, TokensToCome
+from graphsim.serving.reservation import CLIPPED_TOKENS, RemainingTokens
 from graphsim.serving.running import Running
 from graphsim.speculation.acceptance import AcceptedDraws
 from graphsim.speculation.drafted import Drafted
@@ -120,12 +120,12 @@ class Speculating(Running):
         self._needs, self._blocks_next = needs, blocks
         return taken
 
-    def to_come(self) -> TokensToCome:
+    def to_come(self) -> RemainingTokens:
         """What admissions by expected tokens go by."""
         return TokensLeft(self)
 
 
-class TokensLeft(TokensToCome):
+class TokensLeft(RemainingTokens):
     """As `TokensToCome`, of sequences that do not get a token in each step."""
 
     def __init__(self, running: Running) -> None:

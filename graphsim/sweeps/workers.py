@@ -57,7 +57,7 @@ LOOK_S = 0.01
 """Seconds between two looks at futures that nobody can wait for."""
 
 
-class Standing:
+class ReusedExecutor:
     """A function that makes executors, each of which is used again until it breaks: what processes know, they keep."""
 
     def __init__(self, make: Callable[[], Executor]) -> None:
@@ -86,7 +86,7 @@ def standing(workers: Workers | None) -> tuple[Workers | None, Callable[[], None
     """Workers for several calls of `done_by`, and the function to call after the last one."""
     if workers is None or _executor(workers) is not None or not callable(workers):
         return workers, lambda: None
-    found = Standing(workers)
+    found = ReusedExecutor(workers)
     return found, found.drop
 
 
@@ -120,15 +120,15 @@ def _by_several(
     """What executors get done of a queue, a new one for each that breaks, as long as each gets something done."""
     further = True
     while queue and further:
-        used = isinstance(workers, Standing) and workers.current  # and may have broken since
+        used = isinstance(workers, ReusedExecutor) and workers.current  # and may have broken since
         pool = workers.of(len(queue)) if isinstance(workers, Processes) else workers()
         try:
             done, lost = yield from _by(pool, function, queue)
         finally:
-            if not isinstance(workers, Standing):
+            if not isinstance(workers, ReusedExecutor):
                 pool.shutdown(cancel_futures=True)
         queue.extendleft(reversed(lost))
-        if isinstance(workers, Standing) and queue:
+        if isinstance(workers, ReusedExecutor) and queue:
             workers.drop()
         further = done > 0 or used
 
@@ -137,7 +137,7 @@ def hands(workers: Workers | None) -> int:
     """How many pieces are worked on at once; as many as there are cores here, where workers do not say."""
     if workers is None:
         return 1
-    if isinstance(workers, Standing):
+    if isinstance(workers, ReusedExecutor):
         return hands(workers())
     if isinstance(workers, Processes):
         return workers.at_once(AT_ONCE)

@@ -20,7 +20,7 @@ from graphsim.symbolic.expr import Expr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Told:
+class Figure:
     """A number within a sentence.
 
     exact: print all its digits rather than six; whole numbers never have a point
@@ -51,7 +51,7 @@ class Guard:
     rule: str
     about: str
     broken: Any
-    sentence: tuple[str | Told, ...]
+    sentence: tuple[str | Figure, ...]
     error: type[GraphsimError] = ConfigError
 
     @property
@@ -62,7 +62,7 @@ class Guard:
     @property
     def numbers(self) -> list[Any]:
         """The numbers in the sentence, in order."""
-        return [part.value for part in self.sentence if isinstance(part, Told)]
+        return [part.value for part in self.sentence if isinstance(part, Figure)]
 
     def text(self, row: int | None = None) -> str:
         """The sentence for one scenario that breaks it, an index into the flattened `broken`; by default the first."""

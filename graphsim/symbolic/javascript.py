@@ -24,7 +24,7 @@ from graphsim.symbolic.guards import Guards
 from graphsim.symbolic.javascript_texts import Texts, held, shortest
 from graphsim.symbolic.kernel import Kernel, Opaque
 from graphsim.symbolic.operations import OPERATIONS
-from graphsim.symbolic.tables import Cell, Interpolation, Table, Way
+from graphsim.symbolic.tables import Cell, Interpolation, Position, Table
 
 _LONGEST = 400
 """Characters up to which a value that is used once is inlined."""
@@ -184,7 +184,7 @@ class _Body:
         terms = [self._operand(operand) for operand in operands]
         if isinstance(function, Cell):
             return f"cell({self._table(function.axis.knots)},{terms[0]})"
-        if isinstance(function, Way):
+        if isinstance(function, Position):
             return f"way({self._table(function.axis.knots)},{','.join(terms)})"
         if isinstance(function, Table):
             return _look_up(self._table(function.values), function.strides, terms)

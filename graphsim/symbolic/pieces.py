@@ -15,7 +15,7 @@ import numpy as np
 from graphsim.symbolic.expr import Expr, applied
 from graphsim.symbolic.operations import Function
 from graphsim.symbolic.program import needed
-from graphsim.symbolic.tables import Cell, Interpolation, Way, axis_of
+from graphsim.symbolic.tables import Cell, Interpolation, Position, axis_of
 
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
@@ -38,7 +38,7 @@ def _side(function: Function | None, node: Expr) -> Any:
         return _SIDES[function](node)
     if isinstance(function, Cell):
         return node
-    if isinstance(function, Way):
+    if isinstance(function, Position):
         x, knots = node.operands[0], function.axis.knots_list
         return np.less(x, knots[0]) + 2.0 * np.greater(x, knots[-1])
     if isinstance(function, Interpolation):

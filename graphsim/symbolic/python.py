@@ -16,7 +16,7 @@ import numpy as np
 
 from graphsim.symbolic.operations import OPERATIONS, Function
 from graphsim.symbolic.sums import Grouped, Weighted
-from graphsim.symbolic.tables import Cell, Table, Way
+from graphsim.symbolic.tables import Cell, Position, Table
 
 ProgramStep = tuple[int, Function, tuple[int, ...]]
 """Slot of the result, operation, and slots of its operands."""
@@ -112,7 +112,7 @@ class _Printer:
         terms = [self.operand(operand) for operand in operands]
         if isinstance(function, Cell):
             self._add(slot, f"bisect_right({self._named(function.axis.inner_list)}, {terms[0]})")
-        elif isinstance(function, Way):
+        elif isinstance(function, Position):
             self._way(slot, function, *terms)
         elif isinstance(function, Table):
             self._table(slot, function, terms)
@@ -133,7 +133,7 @@ class _Printer:
         name = self._named(operation.number) if "{f}" in operation.python else ""
         return operation.python.format(*terms, f=name)
 
-    def _way(self, slot: int, function: Way, x: str, i: str) -> None:
+    def _way(self, slot: int, function: Position, x: str, i: str) -> None:
         knots, gaps = self._named(function.axis.knots_list), self._named(function.axis.gaps_list)
         self._add(slot, f"({x} - {knots}[{i}]) / {gaps}[{i}]")
         self._add(slot, f"0.0 if v{slot} < 0.0 else 1.0 if v{slot} > 1.0 else v{slot}")

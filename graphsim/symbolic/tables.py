@@ -30,7 +30,7 @@ class Axis:
     def __init__(self, knots: Array) -> None:
         self.knots, self.inner, self.gaps = knots, knots[1:-1], np.diff(knots)
         self.knots_list, self.inner_list, self.gaps_list = knots.tolist(), self.inner.tolist(), self.gaps.tolist()
-        self.cell, self.way = Cell(self), Way(self)
+        self.cell, self.way = Cell(self), Position(self)
 
 
 def axis_of(knots: Array) -> Axis:
@@ -56,7 +56,7 @@ class Cell:
         return bisect_right(self.axis.inner_list, x)
 
 
-class Way:
+class Position:
     """The relative position of x between the knot on its left, number i, and the next one: 0 to 1."""
 
     def __init__(self, axis: Axis) -> None:

@@ -25,7 +25,7 @@ def estimate_of(setup: TrainingSetup) -> TrainEstimate:
     """Time and memory of a step. Raises ConfigError, HardwareError or GraphError for anything that cannot be run or
     priced.
     """
-    step = Computed(setup)
+    step = ComputedStep(setup)
     tokens, device = tokens_of(setup), setup.deployment.device
     devices = setup.deployment.parallelism.devices
     step_s, parts_s = step.times.step_s, step.times.parts_s
@@ -51,7 +51,7 @@ def estimate_of(setup: TrainingSetup) -> TrainEstimate:
 
 
 @dataclass(frozen=True, eq=False)
-class Computed:
+class ComputedStep:
     """One setup's step, computed by the passes."""
 
     setup: TrainingSetup

@@ -25,7 +25,7 @@ SIZES = (*(f"{part}_bytes" for part in MEMORY_PARTS), "total_bytes", "reserved_b
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Varied:
+class MethodStep:
     """A method's step, or why there is none."""
 
     name: str
@@ -33,20 +33,20 @@ class Varied:
     reason: str = ""
 
 
-def methods_of(estimate: TrainEstimate, methods: Sequence[str] = METHODS) -> list[Varied]:
+def methods_of(estimate: TrainEstimate, methods: Sequence[str] = METHODS) -> list[MethodStep]:
     """The step of an estimate by each method, its own among them."""
     own = estimate.setup.method.name
     names = [*methods] if own in methods else [*methods, own]
     return [_varied(estimate, name) for name in names]
 
 
-def _varied(estimate: TrainEstimate, name: str) -> Varied:
+def _varied(estimate: TrainEstimate, name: str) -> MethodStep:
     if name == estimate.setup.method.name:
-        return Varied(name=name, estimate=estimate)
+        return MethodStep(name=name, estimate=estimate)
     try:
-        return Varied(name=name, estimate=estimate_of(with_method(estimate.setup, name)))
+        return MethodStep(name=name, estimate=estimate_of(with_method(estimate.setup, name)))
     except GraphsimError as error:
-        return Varied(name=name, estimate=None, reason=str(error))
+        return MethodStep(name=name, estimate=None, reason=str(error))
 
 
 def with_method(setup: TrainingSetup, name: str) -> TrainingSetup:
@@ -64,7 +64,7 @@ def with_method(setup: TrainingSetup, name: str) -> TrainingSetup:
     )  # fmt: skip
 
 
-def comparison_of(varied: Sequence[Varied], scenario: int = 0) -> pd.DataFrame:
+def comparison_of(varied: Sequence[MethodStep], scenario: int = 0) -> pd.DataFrame:
     """One row per method: times, memory by part, whether it fits; NaN and a reason where it cannot be run."""
     from graphsim.display.table import Table
 

@@ -32,10 +32,10 @@ def estimate_case(case: TrainingCase) -> Any:
 
 def _last_stage(setup: TrainingSetup) -> TrainMemory:
     """Memory of the last stage, whose rank writes Megatron-LM's log."""
-    from graphsim.training.estimated import Computed
+    from graphsim.training.estimated import ComputedStep
     from graphsim.training.memory import memory_of
 
-    step = Computed(setup)
+    step = ComputedStep(setup)
     in_flight = step.times.in_flight
     return memory_of(step.numbers[-1:], setup, in_flight[-1:], lambda: step.stages[-1:])
 

@@ -25,7 +25,7 @@ WHOLE_LOSS = {"kept_bytes": 4.0, "peak_bytes": 12.0, "chunks": 1.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class More:
+class Deviations:
     """Deviations of a row from its framework's recipe.
 
     recipe: a variant in place of the framework's own, "" for none
@@ -40,7 +40,7 @@ class More:
     offload: tuple[str, ...] = ()
 
 
-def changes_of(row: Row, recipe: str) -> More:
+def changes_of(row: Row, recipe: str) -> Deviations:
     """The deviations that a row's note and framework state."""
     note, framework = text_of(row, "note"), text_of(row, "framework")
     if recipe == "fms-hf-tuning":
@@ -49,7 +49,7 @@ def changes_of(row: Row, recipe: str) -> More:
         return _torchtune(row, note)
     if "num-layers" in arguments_of(note):
         local = arguments_of(note).get("transformer-impl") == "local"
-        return More(recipe="megatron-lm-local" if local else "", changes=_megatron(arguments_of(note), row))
+        return Deviations(recipe="megatron-lm-local" if local else "", changes=_megatron(arguments_of(note), row))
     changes: dict[str, Any] = {}
     compiled = "torch.compile" in note and "no torch.compile" not in note
     if dropout := re.search(r"dropout (0?\.\d+|0\b)", note):
@@ -68,7 +68,7 @@ def changes_of(row: Row, recipe: str) -> More:
     if exchange_overlaps(framework, *(text_of(row, name) for name in ("model", "hardware", "precision", "pp"))):
         changes["exchange_overlap"] = OVERLAP
     variant = "torchtitan-compile" if compiled and recipe == "torchtitan" else recipe_of_release(framework)
-    return More(recipe=variant, changes=changes)
+    return Deviations(recipe=variant, changes=changes)
 
 
 BIGCODE_LOSS = {
@@ -81,7 +81,7 @@ agree): logits 2, a shifted copy 2, log-softmax 2, its gradient 2; one fewer if 
 followed by log-softmax (4), its gradient (4) and the gradient in 16 bits (2); one of 4 bytes fewer if fused."""
 
 
-def _fms(row: Row, framework: str, note: str) -> More:
+def _fms(row: Row, framework: str, note: str) -> Deviations:
     """The deviations of fms-hf-tuning, by the words of the configuration and the Trainer's flags."""
     config, precision = framework.rsplit("config ", 1)[-1], text_of(row, "precision").lower()
     quantised = text_of(row, "method") in ("qlora", "gptq-lora")
@@ -102,7 +102,7 @@ def _fms(row: Row, framework: str, note: str) -> More:
     if "bigcode" in text_of(row, "model"):
         kept, peak = BIGCODE_LOSS[under_autocast, "foak" in config]
         changes["loss"] = {"kept_bytes": kept, "peak_bytes": peak}
-    return More(recipe=recipe, changes=changes)
+    return Deviations(recipe=recipe, changes=changes)
 
 
 STEPS = (
@@ -112,25 +112,25 @@ STEPS = (
 """Words of the steps of torchtune's README, each in addition to the previous ones."""
 
 
-def _torchtune(row: Row, note: str) -> More:
+def _torchtune(row: Row, note: str) -> Deviations:
     told, method = note.lower(), text_of(row, "method")
     if "cumulative step:" in told:
         return _cumulative(max((place for place, word in enumerate(STEPS) if word in told), default=0))
     recipe = "torchtune-compile" if "torch.compile on" in told else ""
     if method == "full" and "70B full run uses CPU offload" in note and "70B" in text_of(row, "model"):
-        return More(recipe=recipe, offload=("parameters", "optimizer"))
+        return Deviations(recipe=recipe, offload=("parameters", "optimizer"))
     alone = method == "full" and text_of(row, "num_devices") == "1"
-    return More(recipe="torchtune-single-device" if alone else recipe)
+    return Deviations(recipe="torchtune-single-device" if alone else recipe)
 
 
-def _cumulative(last: int) -> More:
+def _cumulative(last: int) -> Deviations:
     """The changes up to the given step. Raises ConfigError for the first step, whose lengths are not stated."""
     if last < STEPS.index("packed"):
         raise ConfigError("the lengths of sequences that are not packed are not stated")
     changes: dict[str, Any] = {"loss": WHOLE_LOSS} if last < STEPS.index("chunked") else {}
     if STEPS.index("fused into backward") <= last <= STEPS.index("8-bit"):
         changes["optimizer_in_backward"] = True
-    return More(
+    return Deviations(
         recipe="torchtune-compile" if last >= STEPS.index("compile") else "",
         changes=changes,
         optimizer="adamw_8bit" if last == STEPS.index("8-bit") else None,

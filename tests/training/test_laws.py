@@ -12,7 +12,7 @@ import graphsim as gs
 from graphsim.graph import walk
 from graphsim.ops import KeptValue
 from graphsim.ops.gradients import HeadWeightGradient, WeightGradient
-from graphsim.training.estimated import Computed
+from graphsim.training.estimated import ComputedStep
 from graphsim.training.flops import by_direction
 from graphsim.training.memory import persistent_of
 from graphsim.training.moments import HEAD
@@ -138,7 +138,7 @@ def test_tensors_of_a_step_end_where_they_began(name: str, recipe: str, method: 
     setup = setup_of(
         MODELS[name], H100, batch=2, seq_len=64, method=method, lora=lora, recipe=recipe, accumulate=accumulate
     )
-    computed = Computed(setup)
+    computed = ComputedStep(setup)
     program = program_of(computed.stages[0], persistent_of(computed.numbers[0], setup), 1.0, float)
     alive: dict[str, float] = {}
     for tensor, size in events_of(program):

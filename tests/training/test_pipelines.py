@@ -9,7 +9,7 @@ import pytest
 
 import graphsim as gs
 from graphsim.ops import SendReceive
-from graphsim.training.estimated import Computed
+from graphsim.training.estimated import ComputedStep
 from graphsim.training.part_times import hand_over, part_times
 from graphsim.training.schedules import schedule_of
 from graphsim.training.train import setup_of, train
@@ -75,7 +75,7 @@ def test_micro_batches_may_differ_by_scenario():
 def test_parts_of_the_model_take_as_long_as_its_stages_and_the_head_is_in_the_last_one(name, virtual):
     degrees = gs.Parallelism(pp=STAGES)
     setup = setup_of(MODEL, DEVICE, method="full", recipe="megatron-bridge", parallelism=degrees)
-    stages = Computed(setup).numbers
+    stages = ComputedStep(setup).numbers
     parts = part_times(schedule_of(name, STAGES, 8, virtual), stages)
     whole = sum(float(stage.times.total_s) for stage in stages)
     assert sum(map(float, (*parts.forward_s, *parts.backward_s, *parts.weight_s))) == pytest.approx(whole)
@@ -85,7 +85,7 @@ def test_parts_of_the_model_take_as_long_as_its_stages_and_the_head_is_in_the_la
 def test_neighbouring_stages_have_all_other_ranks_between_them():
     degrees = gs.Parallelism(tp=2, sp=2, cp=2, dp=2, pp=STAGES)
     setup = setup_of(MODEL, DEVICE, method="full", recipe="megatron-bridge", parallelism=degrees)
-    op = hand_over(Computed(setup).numbers, setup)
+    op = hand_over(ComputedStep(setup).numbers, setup)
     assert isinstance(op, SendReceive) and (op.group, op.stride) == (4, 8)
     assert float(op.payload_bytes) == 2048 / 2 / 2 * 2048 * 2  # tokens over cp and sp, hidden, bytes
 

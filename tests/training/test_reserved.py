@@ -7,7 +7,7 @@ import pytest
 
 import graphsim as gs
 from graphsim.training import reserved as replayed
-from graphsim.training.estimated import Computed
+from graphsim.training.estimated import ComputedStep
 from graphsim.training.memory import memory_of, persistent_of
 from graphsim.training.train import setup_of
 
@@ -18,7 +18,7 @@ MODEL, DEVICE = "llama-3.2-1b", "h100-sxm"
 @pytest.mark.parametrize("accumulate", [1, 4])
 def test_a_replay_holds_at_least_what_is_allocated(recipe: str, accumulate: int) -> None:
     setup = setup_of(MODEL, DEVICE, batch=2, seq_len=1024, method="full", recipe=recipe, accumulate=accumulate)
-    step = Computed(setup)
+    step = ComputedStep(setup)
     total = memory_of(step.numbers, setup, step.times.in_flight, lambda: step.stages).total_bytes
     persistent = persistent_of(step.numbers[0], setup)
     program = replayed.program_of(step.stages[0], persistent, 1.0, _at)

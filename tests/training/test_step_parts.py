@@ -27,7 +27,7 @@ from graphsim.ops import (
 from graphsim.ops.update import ELEMENTS_PER_KERNEL, UpdateWeights
 from graphsim.training import rates
 from graphsim.training.alive import Storages, peak_bytes
-from graphsim.training.estimated import Computed
+from graphsim.training.estimated import ComputedStep
 from graphsim.training.kernels import WriteOut
 from graphsim.training.prices import TrainingPrices
 from graphsim.training.rates import Rates, rates_of
@@ -98,7 +98,7 @@ def test_a_chain_adds_what_the_operation_itself_does_not_move() -> None:
 
 def test_a_quantised_base_is_widened_in_every_direction_that_runs() -> None:
     setup = setup_of("llama-3.2-1b", DEVICE, method="qlora", recompute="full", recipe="peft")
-    graph = Computed(setup).stages[0].micro_batch
+    graph = ComputedStep(setup).stages[0].micro_batch
     widened: dict[Direction, float] = {}
     for name, op, times in walk(graph):
         if name.endswith(".dequantise"):
@@ -129,7 +129,7 @@ def test_optimizers_that_keep_less_take_less() -> None:
 
 def test_sections_are_the_step_in_its_order() -> None:
     setup = setup_of("llama-3.2-1b", DEVICE, method="full")
-    names = [section.name for section in sections_of(Computed(setup).stages[0].sharded)]
+    names = [section.name for section in sections_of(ComputedStep(setup).stages[0].sharded)]
     assert names == ["stem", "layers_0_15", "head", "head.backward", "layers_0_15.backward", "stem.backward"]
 
 

@@ -12,7 +12,7 @@ import pytest
 import graphsim as gs
 from graphsim.errors import ConfigError
 from graphsim.training.estimate import TrainEstimate
-from graphsim.training.estimated import Computed
+from graphsim.training.estimated import ComputedStep
 from graphsim.training.formulas import leaves, stage_numbers
 from graphsim.training.numbers import numbers_of
 from graphsim.training.train import setup_of, train
@@ -168,7 +168,7 @@ LATENT: dict[str, Any] = {
 def test_recorded_formulas_are_what_the_passes_give(model: Any, device: str, method: str, recipe: str) -> None:
     """Wide enough that chains of kernels find a part of what they read in the cache, and a part in memory."""
     setup = setup_of(model, device, batch=3, seq_len=4096, method=method, recipe=recipe, recompute="full")
-    step = Computed(setup)
+    step = ComputedStep(setup)
     recorded = stage_numbers(setup, step.share)
     assert recorded is not None
     passed = [numbers_of(stage, step.share) for stage in step.stages]

@@ -12,7 +12,7 @@ import numpy as np
 from graphsim.errors import InfeasibleError
 from graphsim.lora.limits import RULES
 from graphsim.lora.profile import EngineProfile
-from graphsim.symbolic.guard import Guard, Told
+from graphsim.symbolic.guard import Figure, Guard
 from graphsim.units import Num
 
 
@@ -47,12 +47,12 @@ class Broken:
 
     def guard(self, profile: EngineProfile) -> Guard:
         """The refusal as data, whose numbers may be formulas."""
-        numbers: list[Told] = []
+        numbers: list[Figure] = []
 
         def held(value: Any) -> str:
             if isinstance(value, str):
                 return value
-            numbers.append(Told(value=value))
+            numbers.append(Figure(value=value))
             return f"\0{len(numbers) - 1}\0"
 
         texts = self._sentence(profile, held).split("\0")

@@ -10,7 +10,7 @@ import numpy as np
 from graphsim.errors import ConfigError
 from graphsim.lora.variant import Described, Site, Variant
 from graphsim.ops import Gemm, LoraA, LoraB, Op, Sharding
-from graphsim.symbolic.guard import Guard, Told, require
+from graphsim.symbolic.guard import Figure, Guard, require
 from graphsim.units import Num
 
 
@@ -42,7 +42,7 @@ def _require_whole(blocks: Num, size: Num, words: str, what: str) -> None:
     require(
         Guard(
             rule="blocks of factors", about="lora.blocks", broken=np.not_equal(np.mod(size, blocks), 0.0),
-            sentence=("lora.blocks = ", Told(value=blocks), words, Told(value=size), f"{what}; expected a divisor"),
+            sentence=("lora.blocks = ", Figure(value=blocks), words, Figure(value=size), f"{what}; expected a divisor"),
         )
     )  # fmt: skip
 

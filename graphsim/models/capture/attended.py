@@ -11,7 +11,7 @@ import sympy
 
 from graphsim.models.capture.raising.products import PRODUCTS
 from graphsim.models.capture.raising.rows import is_fusable, live
-from graphsim.models.capture.rows import Row, Size, Taken
+from graphsim.models.capture.rows import Row, RowInput, Size
 
 SOFTMAXES = frozenset({"softmax", "_softmax", "_safe_softmax"})
 
@@ -29,7 +29,7 @@ def settle(rows: list[Row], parameters: frozenset[str], buffers: Mapping[str, tu
     """
     by_name = {row.name: row for row in rows}
     alive = live(rows, parameters)
-    users: dict[str, list[Taken]] = {}
+    users: dict[str, list[RowInput]] = {}
     for row in rows:
         for taken in row.inputs:
             users.setdefault(taken.source, []).append(taken)
@@ -50,13 +50,13 @@ def _is_product(row: Row, parameters: frozenset[str]) -> bool:
     return row.op in PRODUCTS and not any(_parameter(taken, parameters) for taken in row.inputs)
 
 
-def _parameter(taken: Taken, parameters: Collection[str]) -> str:
+def _parameter(taken: RowInput, parameters: Collection[str]) -> str:
     kind, _, name = taken.source.partition(":")
     return name if kind == "weight" and name in parameters else ""
 
 
 @dataclass(slots=True, kw_only=True)
-class _Way:
+class _ScorePath:
     """What lies between the query-key product and the product with the values.
 
     softmax: whether there is a softmax
@@ -71,14 +71,18 @@ class _Way:
     softmax: bool = False
     soft_cap: bool = False
     scores: list[Row] = field(default_factory=list)
-    others: list[Taken] = field(default_factory=list)
+    others: list[RowInput] = field(default_factory=list)
     masks: list[str] = field(default_factory=list)
-    learned: list[Taken] = field(default_factory=list)
+    learned: list[RowInput] = field(default_factory=list)
     joins: bool = False
 
 
 def _spelt(
-    last: Row, by_name: Mapping[str, Row], alive: set[str], users: Mapping[str, list[Taken]], parameters: frozenset[str]
+    last: Row,
+    by_name: Mapping[str, Row],
+    alive: set[str],
+    users: Mapping[str, list[RowInput]],
+    parameters: frozenset[str],
 ) -> Row | None:
     """The attention row that replaces a product with the values; None if the product is not part of attention."""
     for side in (-2, -1):
@@ -92,7 +96,7 @@ def _spelt(
         if side == -1:
             value = replace(value, shape=(*value.shape[:-2], value.shape[-1], value.shape[-2]))
         key = replace(key, shape=(*key.shape[:-2], key.shape[-1], key.shape[-2]))
-        more = [Taken(row.name, row.out) for row in way.scores if row is not first]
+        more = [RowInput(row.name, row.out) for row in way.scores if row is not first]
         return Row(
             name=last.name, kind="attention", op="attention", module=last.module, scopes=last.scopes,
             inputs=(query, key, value, *way.others, *more, *way.learned), outputs=last.outputs,
@@ -108,9 +112,9 @@ def _same(one: Size, other: Size) -> bool:
     return bool(sympy.expand(one - other) == 0)
 
 
-def _way(chances: Taken, by_name: Mapping[str, Row], alive: set[str], parameters: frozenset[str]) -> _Way:
+def _way(chances: RowInput, by_name: Mapping[str, Row], alive: set[str], parameters: frozenset[str]) -> _ScorePath:
     """Walk from the attention weights back through pointwise rows and the softmax to the query-key products."""
-    way, waiting, seen = _Way(), [(chances, False)], set[str]()
+    way, waiting, seen = _ScorePath(), [(chances, False)], set[str]()
     while waiting:
         taken, behind = waiting.pop(0)
         row = by_name.get(taken.source)
@@ -140,11 +144,11 @@ def _way(chances: Taken, by_name: Mapping[str, Row], alive: set[str], parameters
     return way
 
 
-def _addend(row: Row) -> tuple[Taken, ...]:
+def _addend(row: Row) -> tuple[RowInput, ...]:
     return row.inputs[:1] if row.op in ("baddbmm", "addbmm") else ()
 
 
-def _heads(first: Row, users: Mapping[str, list[Taken]]) -> dict[str, Any]:
+def _heads(first: Row, users: Mapping[str, list[RowInput]]) -> dict[str, Any]:
     """Heads and sequences, if a later row reads the scores as [sequences, heads, queries, keys]; else {}."""
     for taken in users.get(first.name, []):
         if len(taken.shape) == 4 and _same(math.prod(taken.shape), math.prod(first.out)):
@@ -161,7 +165,7 @@ def _hides_later(source: str, by_name: Mapping[str, Row], buffers: Mapping[str, 
             return True
         if any(_triangular(taken, buffers) for taken in row.inputs):
             return True
-    return _triangular(Taken(source, ()), buffers)
+    return _triangular(RowInput(source, ()), buffers)
 
 
 def _compares_two(row: Row) -> bool:
@@ -170,7 +174,7 @@ def _compares_two(row: Row) -> bool:
     return square and len(row.inputs) == 2 and all(taken.shape != row.out for taken in row.inputs)
 
 
-def _triangular(taken: Taken, buffers: Mapping[str, tuple[int, ...]]) -> bool:
+def _triangular(taken: RowInput, buffers: Mapping[str, tuple[int, ...]]) -> bool:
     """Whether a value is a buffer whose last two dimensions are equal, such as a causal mask."""
     kind, _, name = taken.source.partition(":")
     shape = buffers.get(name, ()) if kind == "weight" else ()

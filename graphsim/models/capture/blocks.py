@@ -31,7 +31,7 @@ Program = Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outer:
+class EncoderValue:
     """The output of an encoder, as decoder layers read it.
 
     source: the value's name
@@ -60,7 +60,7 @@ class Section:
     entry: str = ""
     entry_shape: tuple[Any, ...] = ()
     left: str = ""
-    outer: Outer | None = None
+    outer: EncoderValue | None = None
 
 
 @dataclass(slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 
 from graphsim.models.capture.recorder import Recorder
-from graphsim.models.capture.rows import Row, Taken
+from graphsim.models.capture.rows import Row, RowInput
 
 _CHOOSING = "topk argmax max sort argsort multinomial"
 CHOOSING = frozenset(_CHOOSING.split())
@@ -46,7 +46,7 @@ class _Choice:
     """
 
     rows: Any
-    of: Taken
+    of: RowInput
 
 
 class Choices(TorchFunctionMode):
@@ -56,7 +56,7 @@ class Choices(TorchFunctionMode):
         super().__init__()
         self.recorder = recorder
         self.choices: dict[str, _Choice] = {}
-        self.first: dict[Taken, Taken] = {}
+        self.first: dict[RowInput, RowInput] = {}
         self.hits: dict[int, torch.Tensor] = {}
         self._rows: dict[str, Row] = {}
         self._tolist = FakeTensor.tolist
@@ -187,7 +187,7 @@ class Choices(TorchFunctionMode):
             self._rows[row.name] = row
         return self._rows.get(name)
 
-    def _upstream(self, taken: Taken) -> Iterator[tuple[Taken, Row]]:
+    def _upstream(self, taken: RowInput) -> Iterator[tuple[RowInput, Row]]:
         """The rows that a value depends on, nearest first, back to the matrix product before the choice."""
         waiting, seen = [taken], set[str]()
         while waiting:
@@ -200,9 +200,9 @@ class Choices(TorchFunctionMode):
             waiting += row.inputs
 
     def _is_chosen(self, source: str) -> bool:
-        return any(row.op in CHOOSING for _, row in self._upstream(Taken(source, ())))
+        return any(row.op in CHOOSING for _, row in self._upstream(RowInput(source, ())))
 
-    def _choice(self, taken: Taken) -> tuple[_Choice, Taken] | None:
+    def _choice(self, taken: RowInput) -> tuple[_Choice, RowInput] | None:
         """The choice of experts that a value derives from, and the input that identifies the expert."""
         found = next(((one, row) for one, row in self._upstream(taken) if row.name in self.choices), None)
         return None if found is None else (self.choices[found[1].name], found[0])

@@ -10,7 +10,7 @@ from typing import Any
 import sympy
 import torch
 
-from graphsim.models.capture.blocks import Outer, Program, Raiser, Section
+from graphsim.models.capture.blocks import EncoderValue, Program, Raiser, Section
 from graphsim.models.capture.layers import Layers, both, entries_of, groups, of_stack, prefix_of
 from graphsim.models.capture.raising.steps import written
 from graphsim.models.capture.sources import ENCODED, behind, source_encoder
@@ -81,7 +81,7 @@ def _layered(raiser: Raiser, blocks: dict[str, Any], media: Sequence[Recorded]) 
     stems = [_stem(step, first) for step, first in zip(steps, (begins, 0), strict=False)]
     stem = raiser.program("", *both(stems), stem=True)
     outer = None if roles.source is None else roles.source.outer
-    encoded = [] if outer is None else [outer, Outer(source=ENCODED, shape=outer.shape)]
+    encoded = [] if outer is None else [outer, EncoderValue(source=ENCODED, shape=outer.shape)]
     layers = Layers(raiser=raiser, stack=roles.main, steps=steps, blocks=blocks, encoded=encoded).names()
     head = raiser.program("", *both([_head(step) for step in steps]), head=True)
     towers = [tower(raiser, recorded, f"{recorded.tower.medium}_tower", blocks) for recorded in media]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
-from graphsim.models.capture.blocks import Outer, Raiser, Section
+from graphsim.models.capture.blocks import EncoderValue, Raiser, Section
 from graphsim.models.capture.kinds import Stack
 from graphsim.models.capture.rows import Call, Row
 from graphsim.models.capture.symbols import Symbols
@@ -34,7 +34,7 @@ class Layers:
     blocks: dict[str, Any]
     label: str = "layer"
     symbols: Symbols | None = None
-    encoded: Sequence[Outer] = ()
+    encoded: Sequence[EncoderValue] = ()
     alone: bool = False
     _leaders: dict[Any, str] = field(default_factory=dict)
     _first: dict[Any, int] = field(default_factory=dict)

@@ -15,7 +15,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
-from graphsim.models.capture.rows import Call, Row, Size, Taken, distinct, expression, shape_of, tensors_in
+from graphsim.models.capture.rows import Call, Row, RowInput, Size, distinct, expression, shape_of, tensors_in
 
 
 def _grouped_flops(a_shape: Any, b_shape: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> Any:
@@ -92,12 +92,12 @@ class Recorder(TorchDispatchMode):
         weight = self.weights.get(id(tensor))
         return f"weight:{weight}" if weight is not None else "?"
 
-    def taken(self, tensor: torch.Tensor) -> Taken:
+    def taken(self, tensor: torch.Tensor) -> RowInput:
         """A tensor as the input of a row."""
         if tensor.is_sparse:
-            return Taken(self.source_of(tensor), shape_of(tensor))
+            return RowInput(self.source_of(tensor), shape_of(tensor))
         offset, place = expression(tensor.storage_offset()), self.place.get(id(tensor), 0)
-        return Taken(self.source_of(tensor), distinct(tensor), (place, offset) if place else offset)
+        return RowInput(self.source_of(tensor), distinct(tensor), (place, offset) if place else offset)
 
     def name_values(self, tensors: dict[str, torch.Tensor]) -> None:
         """Set the names of tensors that enter the step."""

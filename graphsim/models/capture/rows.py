@@ -13,7 +13,7 @@ Size = Any
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class RowInput:
     """One input of a row.
 
     source: the row, weight, state or input that it comes from
@@ -48,7 +48,7 @@ class Row:
     op: str
     module: str
     scopes: tuple[str, ...]
-    inputs: tuple[Taken, ...]
+    inputs: tuple[RowInput, ...]
     outputs: tuple[tuple[Size, ...], ...]
     flops: Size = 0
     attributes: dict[str, Any] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class Call:
     first: int
     taken: str = ""
     taken_shape: tuple[Size, ...] = ()
-    others: tuple[Taken, ...] = ()
+    others: tuple[RowInput, ...] = ()
     last: int = -1
     left: str = ""
     left_shape: tuple[Size, ...] = ()

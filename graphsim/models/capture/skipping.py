@@ -41,7 +41,7 @@ class KindsDiffer(GraphError):
         self.apart = frozenset(apart)
 
 
-class PassedOver:
+class SkippedLayers:
     """The state of `one_of_each`: layers that ran, layers that were skipped, and their calls.
 
     given: the stacks
@@ -115,7 +115,7 @@ class PassedOver:
 
 
 @contextmanager
-def one_of_each(model: nn.Module, stacks: Sequence[Stack], apart: Collection[Place] = ()) -> Iterator[PassedOver]:
+def one_of_each(model: nn.Module, stacks: Sequence[Stack], apart: Collection[Place] = ()) -> Iterator[SkippedLayers]:
     """Context in which the first layer of each kind runs and the others are skipped.
 
     The same context must cover a prompt and the decode steps after it, since a layer skipped in the prompt has no
@@ -127,7 +127,7 @@ def one_of_each(model: nn.Module, stacks: Sequence[Stack], apart: Collection[Pla
     Raises:
         KindsDiffer: layers of one kind turn out to be called differently after they were skipped.
     """
-    passed = PassedOver(stacks, apart)
+    passed = SkippedLayers(stacks, apart)
     modules = dict(model.named_modules(remove_duplicate=False))
     patched: dict[int, tuple[nn.Module, Any]] = {}
     for stack in stacks:
@@ -146,7 +146,7 @@ def one_of_each(model: nn.Module, stacks: Sequence[Stack], apart: Collection[Pla
                 module.forward = before
 
 
-def _patched(passed: PassedOver, place: Place, run: Callable[..., Any]) -> Callable[..., Any]:
+def _patched(passed: SkippedLayers, place: Place, run: Callable[..., Any]) -> Callable[..., Any]:
     def forward(*args: Any, **kwargs: Any) -> Any:
         return passed.forward(place, run, args, kwargs)
 
@@ -163,7 +163,7 @@ def outermost(stacks: Sequence[Stack]) -> list[Stack]:
     return found
 
 
-def run_one_of_each(model: nn.Module, run: Callable[[PassedOver], Result]) -> Result:
+def run_one_of_each(model: nn.Module, run: Callable[[SkippedLayers], Result]) -> Result:
     """Call `run` in the context `one_of_each`; repeat it while skipped layers turn out to be called differently.
 
     Stacks inside the layers of another stack run completely.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from graphsim.errors import ConfigError
-from graphsim.models.capture.blocks import Outer
+from graphsim.models.capture.blocks import EncoderValue
 from graphsim.models.capture.kinds import Stack
 from graphsim.models.capture.rows import Call, Row
 from graphsim.models.capture.symbols import Symbols
@@ -25,7 +25,7 @@ class Encoded:
     """
 
     stack: Stack
-    outer: Outer
+    outer: EncoderValue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,7 @@ def _source(found: Trace, main: Stack, before: Sequence[Stack]) -> Encoded | Non
         end = calls_of(found.prompt, stack)[-1].left
         for name, shape in taken.items():
             if leads(by_name, end, name):
-                return Encoded(stack=stack, outer=Outer(source=name, shape=shape))
+                return Encoded(stack=stack, outer=EncoderValue(source=name, shape=shape))
     return None
 
 

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 
 from graphsim.errors import ConfigError
 from graphsim.models.capture.attended import settle
-from graphsim.models.capture.blocks import Outer
+from graphsim.models.capture.blocks import EncoderValue
 from graphsim.models.capture.fakes import fake_weights
 from graphsim.models.capture.instantiate import one_line
 from graphsim.models.capture.kinds import Stack
@@ -29,7 +29,7 @@ from graphsim.models.capture.names import visible
 from graphsim.models.capture.recorder import Recorder
 from graphsim.models.capture.recording import recording
 from graphsim.models.capture.rows import shape_of, tensors_in
-from graphsim.models.capture.skipping import KindsDiffer, PassedOver, run_one_of_each
+from graphsim.models.capture.skipping import KindsDiffer, SkippedLayers, run_one_of_each
 from graphsim.models.capture.trace import Step
 from graphsim.models.capture.windows import together as windows_together
 
@@ -51,7 +51,7 @@ class Recorded:
     step: Step
     stacks: Sequence[Stack]
     shape: tuple[Any, ...]
-    others: tuple[Outer, ...]
+    others: tuple[EncoderValue, ...]
 
 
 def recorded_towers(model: torch.nn.Module) -> tuple[list[Recorded], list[str]]:
@@ -87,7 +87,7 @@ def run(model: torch.nn.Module, tower: Tower) -> Recorded:
 
 
 def _recorded(
-    model: torch.nn.Module, tower: Tower, given: Mapping[str, torch.Tensor], reached: list[int], passed: PassedOver
+    model: torch.nn.Module, tower: Tower, given: Mapping[str, torch.Tensor], reached: list[int], passed: SkippedLayers
 ) -> Recorded:
     watched = frozenset(name for stack in passed.given for name in stack.names)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
@@ -116,7 +116,7 @@ def _recorded(
     settle(recorder.rows, frozenset(name for name, _ in model.named_parameters()), buffers)
     rows = windows_together(recorder.rows)
     first, others = _results(result)
-    left = [Outer(source=recorder.source_of(tensor), shape=shape_of(tensor)) for tensor in (first, *others)]
+    left = [EncoderValue(source=recorder.source_of(tensor), shape=shape_of(tensor)) for tensor in (first, *others)]
     apart = {
         place for place in passed.source.values() if f"passed:{place.stack}.{place.layer}" in {o.source for o in left}
     }

@@ -24,7 +24,7 @@ from graphsim.models.capture.patches import patched
 from graphsim.models.capture.recorder import Recorder
 from graphsim.models.capture.recording import recording
 from graphsim.models.capture.rows import Call, Row, shape_of, tensors_in
-from graphsim.models.capture.skipping import KindsDiffer, PassedOver, run_one_of_each
+from graphsim.models.capture.skipping import KindsDiffer, SkippedLayers, run_one_of_each
 from graphsim.models.capture.specialised import fail_if_specialised
 from graphsim.models.capture.symbols import Symbols
 
@@ -82,7 +82,7 @@ def trace(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor] | None = No
         return run_one_of_each(model, lambda passed: _traced(model, passed, inputs))
 
 
-def _traced(model: torch.nn.Module, passed: PassedOver, inputs: Mapping[str, torch.Tensor] | None) -> Trace:
+def _traced(model: torch.nn.Module, passed: SkippedLayers, inputs: Mapping[str, torch.Tensor] | None) -> Trace:
     faker = _Faker()
     with fake_weights(model, faker.of), torch.no_grad(), enable_python_dispatcher(), faker.mode:
         given = _given(model, faker, inputs)
@@ -115,7 +115,7 @@ def _given(model: torch.nn.Module, faker: _Faker, inputs: Mapping[str, torch.Ten
 def _step(
     model: torch.nn.Module,
     part: torch.nn.Module,
-    passed: PassedOver,
+    passed: SkippedLayers,
     given: Mapping[str, Any],
     kept: Mapping[str, Any],
     what: str,

@@ -7,7 +7,7 @@ from typing import Any
 from graphsim.errors import ConfigError
 from graphsim.models.capture.blocks import Section
 from graphsim.models.capture.raising.products import weight_of
-from graphsim.models.capture.rows import Row, Taken
+from graphsim.models.capture.rows import Row, RowInput
 from graphsim.models.capture.trace import Step, Trace
 
 PREFIX = "layers.{}."
@@ -35,7 +35,7 @@ def ends(found: Trace, step: Step) -> tuple[Section, Section]:
     raise ConfigError(f"{type(found.model).__name__} has neither a list of layers nor a linear layer at its end")
 
 
-def _value(row: Row, parameters: frozenset[str]) -> Taken | None:
+def _value(row: Row, parameters: frozenset[str]) -> RowInput | None:
     """The activation that a GEMM multiplies by a weight; None if the row has no weight."""
     if not any(weight_of(taken) in parameters for taken in row.inputs):
         return None

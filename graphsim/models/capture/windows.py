@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import sympy
 
-from graphsim.models.capture.rows import Row, Taken
+from graphsim.models.capture.rows import Row, RowInput
 
 
 def together(rows: Sequence[Row]) -> list[Row]:
@@ -25,7 +25,7 @@ def together(rows: Sequence[Row]) -> list[Row]:
     return [last.get(row.name) or replace(row, inputs=_now(row.inputs, names)) for row in rows]
 
 
-def _now(inputs: Iterable[Taken], names: dict[str, str]) -> tuple[Taken, ...]:
+def _now(inputs: Iterable[RowInput], names: dict[str, str]) -> tuple[RowInput, ...]:
     return tuple(replace(taken, source=names.get(taken.source, taken.source)) for taken in inputs)
 
 
@@ -35,7 +35,7 @@ def _merged(windows: Sequence[Row]) -> Row:
     queries, keys = (sum(row.inputs[i].shape[-2] for row in windows) for i in (0, 1))
     pairs = sum(_sequences(row) * row.attributes["queries"] * row.inputs[1].shape[-2] for row in windows)
     inputs = tuple(
-        Taken(taken.source, (*taken.shape[:-2], size, taken.shape[-1]))
+        RowInput(taken.source, (*taken.shape[:-2], size, taken.shape[-1]))
         for taken, size in zip(last.inputs[:3], (queries, keys, keys), strict=True)
     )
     out = (*last.out[:-3], sum(row.out[-3] for row in windows), *last.out[-2:])

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from graphsim.files.tensors import StoredTensor, StoredTensors
 from graphsim.models.checkpoint.division import Division, divide
 from graphsim.models.checkpoint.expected import places_of
-from graphsim.models.checkpoint.loose import Settled, settle
+from graphsim.models.checkpoint.loose import ResolvedTensors, settle
 from graphsim.models.checkpoint.modules import module_problems
 from graphsim.models.checkpoint.report import CheckpointReport, Difference
 from graphsim.models.checkpoint.sizes import Wrong, explained, parameters
@@ -80,7 +80,7 @@ def _total(stored: StoredTensors, division: Division, structure_bytes: float) ->
         yield Difference(module="", text=text)
 
 
-def _notes(division: Division, settled: Settled, stored: StoredTensors, usual: str) -> Iterator[str]:
+def _notes(division: Division, settled: ResolvedTensors, stored: StoredTensors, usual: str) -> Iterator[str]:
     for name, parts in sorted(division.left_out.items()):
         size = sum(tensor.bytes for tensor in parts.values())
         much = f", {bytes_text(size)}" if size else ""

@@ -30,7 +30,7 @@ _OPEN = (-1,)
 
 
 @dataclass(slots=True)
-class Settled:
+class ResolvedTensors:
     """How loose tensors were resolved.
 
     explained: places whose loose tensors match weights of the structure
@@ -42,9 +42,9 @@ class Settled:
     renamed: dict[str, str] = field(default_factory=dict)
 
 
-def settle(held: Sequence[Held]) -> Settled:
+def settle(held: Sequence[Held]) -> ResolvedTensors:
     """Resolve everything that is not in named modules."""
-    out = Settled()
+    out = ResolvedTensors()
     absent = _absent_everywhere(held)
     seen = Counter(path for own in held for path in own.loose)
     wide = {path for own in held for path, tensor in own.loose.items() if is_wide(tensor)}
@@ -88,7 +88,7 @@ def _absent_everywhere(held: Sequence[Held]) -> set[tuple[str, str]]:
     return {each for each, times in lost.items() if times == wanted[each] >= TOGETHER}
 
 
-def _settle_place(own: Held, absent: set[tuple[str, str]], seen: Mapping[str, int], out: Settled) -> None:
+def _settle_place(own: Held, absent: set[tuple[str, str]], seen: Mapping[str, int], out: ResolvedTensors) -> None:
     """Resolve one layer whose loose tensors are the same as those of the others of its kind."""
     missing = _missing(own)
     layers = own.place.path.rpartition(".")[0]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from graphsim.files.tensors import StoredTensor
 from graphsim.models.checkpoint.division import Division, Held, Parts
-from graphsim.models.checkpoint.loose import Settled
+from graphsim.models.checkpoint.loose import ResolvedTensors
 from graphsim.models.checkpoint.report import Difference
 from graphsim.models.checkpoint.storage import part_kind
 
@@ -14,7 +14,7 @@ Wrong = dict[tuple[str, str], list[Difference]]
 """Differences by place and by the path relative to it."""
 
 
-def explained(division: Division, wrong: Wrong, settled: Settled) -> Iterator[StoredTensor]:
+def explained(division: Division, wrong: Wrong, settled: ResolvedTensors) -> Iterator[StoredTensor]:
     """Tensors that are weights of the structure, or belong to them, such as scales."""
     yield from division.cache_scales.values()
     for own in division.held:
@@ -25,7 +25,7 @@ def explained(division: Division, wrong: Wrong, settled: Settled) -> Iterator[St
             yield from own.loose.values()
 
 
-def parameters(division: Division, wrong: Wrong, settled: Settled) -> int:
+def parameters(division: Division, wrong: Wrong, settled: ResolvedTensors) -> int:
     """Number of parameters of the checkpoint: by the structure for explained tensors, by their shapes for others."""
     total = sum(_count(parts) for parts in (*division.beyond.values(), *division.left_out.values()))
     for own in division.held:
@@ -38,7 +38,7 @@ def parameters(division: Division, wrong: Wrong, settled: Settled) -> int:
     return total
 
 
-def _loose(own: Held, settled: Settled) -> int:
+def _loose(own: Held, settled: ResolvedTensors) -> int:
     weights = [ws for below, ws in own.place.weights.items() if below in settled.renamed and below not in own.modules]
     stacks = [ws for below, ws in own.place.stacks.items() if below in settled.renamed and below not in own.stacks]
     named = sum(weight.elements for ws in (*weights, *stacks) for weight in ws)

@@ -16,7 +16,7 @@ _ENCODER = ("encoder_layers", "encoder_attention_heads", "encoder_ffn_dim")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Make:
+class _Family:
     """The differences between these families.
 
     kind: the `model_type`
@@ -62,15 +62,15 @@ class _Make:
 
 
 _MAKES = (
-    _Make(kind="bart", style=Style(pre_norm=False), embedding_norm=True, offset=2),
-    _Make(kind="plbart", style=Style(pre_norm=False), embedding_norm=True, offset=2),
-    _Make(kind="mvp", style=Style(pre_norm=False), embedding_norm=True, offset=2),
-    _Make(kind="mbart", style=Style(), embedding_norm=True, final_norm=True, offset=2),
-    _Make(kind="marian", style=Style(pre_norm=False)),
-    _Make(kind="pegasus", style=Style(), final_norm=True),
-    _Make(kind="blenderbot", style=Style(), final_norm=True),
-    _Make(kind="blenderbot-small", style=Style(pre_norm=False), embedding_norm=True),
-    _Make(kind="m2m_100", style=Style(), final_norm=True, tables=False),
+    _Family(kind="bart", style=Style(pre_norm=False), embedding_norm=True, offset=2),
+    _Family(kind="plbart", style=Style(pre_norm=False), embedding_norm=True, offset=2),
+    _Family(kind="mvp", style=Style(pre_norm=False), embedding_norm=True, offset=2),
+    _Family(kind="mbart", style=Style(), embedding_norm=True, final_norm=True, offset=2),
+    _Family(kind="marian", style=Style(pre_norm=False)),
+    _Family(kind="pegasus", style=Style(), final_norm=True),
+    _Family(kind="blenderbot", style=Style(), final_norm=True),
+    _Family(kind="blenderbot-small", style=Style(pre_norm=False), embedding_norm=True),
+    _Family(kind="m2m_100", style=Style(), final_norm=True, tables=False),
 )
 """The variants that `bart` reads."""
 

@@ -35,7 +35,7 @@ _HEADS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Make:
+class BertFamily:
     """The differences between these families.
 
     root: module of the model without its head
@@ -88,7 +88,7 @@ def part(name: str, layer: Layer, norms: tuple[str, str]) -> Iterator[Residual |
 
 
 def layer_of(
-    make: Make, dims: Dims, fields: Fields, bias: bool = True, *, encodes: bool = False, reads: bool = False
+    make: BertFamily, dims: Dims, fields: Fields, bias: bool = True, *, encodes: bool = False, reads: bool = False
 ) -> tuple[Part, ...]:
     """The parts of a layer; cross-attention without an encoder is never executed.
 
@@ -120,7 +120,7 @@ def layer_of(
     return (*parts, *part("mlp_residual", mlp, second))
 
 
-def stem_of(make: Make, dims: Dims, fields: Fields) -> SumStem:
+def stem_of(make: BertFamily, dims: Dims, fields: Fields) -> SumStem:
     """Embeddings of tokens, positions and token types."""
     module = f"{make.root}.embeddings"
     width = size(fields, "embedding_size", "input_embedding_size", default=dims.hidden)
@@ -148,7 +148,7 @@ def stem_of(make: Make, dims: Dims, fields: Fields) -> SumStem:
     )
 
 
-def head_of(make: Make, dims: Dims, fields: Fields, tied: bool) -> TransformHead:
+def head_of(make: BertFamily, dims: Dims, fields: Fields, tied: bool) -> TransformHead:
     """The head for language models."""
     dense, norm, vocabulary = _HEADS[make.head]
     last = NormLayer(name=f"{make.root}.{make.last}", kind="layer") if make.last else None
@@ -188,7 +188,7 @@ def generating(fields: Fields, named: tuple[str, ...] = ("ForCausalLM", "LMHeadM
     )
 
 
-def encodes(make: Make, fields: Fields) -> bool:
+def encodes(make: BertFamily, fields: Fields) -> bool:
     """Whether the config's class generates nothing and so has bidirectional attention; a decoder is a problem."""
     given = fields.sequence("architectures")
     bare = bool(given) and str(given[0]).endswith("Model") and not str(given[0]).endswith("LMHeadModel")
@@ -205,7 +205,9 @@ def bert(fields: Fields, name: str) -> ModelConfig:
     return assembled(fields, name, make, read_dims(fields, tied=True))
 
 
-def assembled(fields: Fields, name: str, make: Make, dims: Dims, layer: tuple[Part, ...] | None = None) -> ModelConfig:
+def assembled(
+    fields: Fields, name: str, make: BertFamily, dims: Dims, layer: tuple[Part, ...] | None = None
+) -> ModelConfig:
     """The model of a family.
 
     layer: parts of its layers, if they are not the usual ones
@@ -235,20 +237,20 @@ def assembled(fields: Fields, name: str, make: Make, dims: Dims, layer: tuple[Pa
 def big_bird(fields: Fields, name: str) -> ModelConfig:
     """BERT with sparse attention in classes that do not generate (arXiv 2007.14062)."""
     unused(fields, "attention_type", "block_size", "num_random_blocks", "rescale_embeddings")
-    make, dims = Make(kind="big_bird"), read_dims(fields, tied=True)
+    make, dims = BertFamily(kind="big_bird"), read_dims(fields, tied=True)
     model = assembled(fields, name, make, dims, layer_of(make, dims, fields, bias=fields.flag("use_bias", True)))
     return replace(model, head=replace(head_of(make, dims, fields, dims.tied), pooler="bert.pooler"))
 
 
 def bert_generation(fields: Fields, name: str) -> ModelConfig:
     """BERT without token types, with a head that is only the vocabulary projection (arXiv 1907.12461)."""
-    make, dims = Make(kind="bert-generation", types=False, head="plain"), read_dims(fields, tied=True)
+    make, dims = BertFamily(kind="bert-generation", types=False, head="plain"), read_dims(fields, tied=True)
     return assembled(fields, name, make, dims)
 
 
 def roc_bert(fields: Fields, name: str) -> ModelConfig:
     """BERT with embeddings of the pronunciation and shape of Chinese characters (ACL 2022, 2022.acl-long.65)."""
-    make, dims = Make(kind="roc_bert", root="roc_bert"), read_dims(fields, tied=True)
+    make, dims = BertFamily(kind="roc_bert", root="roc_bert"), read_dims(fields, tied=True)
     if not fields.flag("concat_input", True):
         fields.problem("concat_input", "is not simulated; expected true")
     module = f"{make.root}.embeddings"
@@ -267,21 +269,21 @@ def roc_bert(fields: Fields, name: str) -> ModelConfig:
 
 
 MAKES = (
-    Make(kind="bert"),
-    Make(kind="ernie", root="ernie"),
-    Make(kind="electra", root="electra", head="electra", pooled=False),
-    Make(kind="rembert", root="rembert", head="rembert"),
-    Make(kind="roformer", root="roformer", rotary=True, pooled=False),
-    Make(kind="megatron-bert", before=("attention.ln", "ln"), last="encoder.ln", embedding_norm=False),
-    Make(kind="roberta", root="roberta", head="lm_head", offset=True),
-    Make(kind="camembert", root="roberta", head="lm_head", offset=True),
-    Make(kind="xlm-roberta", root="roberta", head="lm_head", offset=True),
-    Make(kind="data2vec-text", root="data2vec_text", head="lm_head", offset=True),
-    Make(
+    BertFamily(kind="bert"),
+    BertFamily(kind="ernie", root="ernie"),
+    BertFamily(kind="electra", root="electra", head="electra", pooled=False),
+    BertFamily(kind="rembert", root="rembert", head="rembert"),
+    BertFamily(kind="roformer", root="roformer", rotary=True, pooled=False),
+    BertFamily(kind="megatron-bert", before=("attention.ln", "ln"), last="encoder.ln", embedding_norm=False),
+    BertFamily(kind="roberta", root="roberta", head="lm_head", offset=True),
+    BertFamily(kind="camembert", root="roberta", head="lm_head", offset=True),
+    BertFamily(kind="xlm-roberta", root="roberta", head="lm_head", offset=True),
+    BertFamily(kind="data2vec-text", root="data2vec_text", head="lm_head", offset=True),
+    BertFamily(
         kind="xlm-roberta-xl", root="roberta", head="lm_head", offset=True, embedding_norm=False,
         before=("attention.self_attn_layer_norm", "LayerNorm"), last="encoder.LayerNorm",
     ),
-    Make(
+    BertFamily(
         kind="roberta-prelayernorm", root="roberta_prelayernorm", head="lm_head", offset=True,
         before=("attention.LayerNorm", "intermediate.LayerNorm"), last="LayerNorm",
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.bert import Make, assembled, generating, layer_of, part
+from graphsim.models.huggingface.bert import BertFamily, assembled, generating, layer_of, part
 from graphsim.models.huggingface.common import Reader, assemble, pre_norm, read_dims, size, unused, windows
 from graphsim.models.layers.attention import AttentionNames, SelfAttention
 from graphsim.models.layers.bert_ends import SumStem, Table, TransformHead
@@ -19,7 +19,7 @@ _XMOD_NORMS = ("attention.output.LayerNorm", "output.LayerNorm")
 def xmod(fields: Fields, name: str) -> ModelConfig:
     """RoBERTa with a bottleneck adapter for each language, one of which is used per request (arXiv 2205.06266)."""
     dims, early = read_dims(fields, tied=True), fields.flag("pre_norm", False)
-    make = Make(
+    make = BertFamily(
         kind="xmod", root="roberta", head="lm_head", offset=True,
         before=_XMOD_NORMS if early else None, last="encoder.LayerNorm" if early else "",
     )  # fmt: skip

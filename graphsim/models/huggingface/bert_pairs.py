@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
-from graphsim.models.huggingface.bert import MAKES, Make, head_of, layer_of, stem_of
+from graphsim.models.huggingface.bert import MAKES, BertFamily, head_of, layer_of, stem_of
 from graphsim.models.huggingface.common import Reader, read_dims, unused
 from graphsim.models.huggingface.defaults import completed
 from graphsim.models.layers.bert_ends import EncoderEnd
@@ -15,7 +15,9 @@ from graphsim.models.layers.block import Block
 from graphsim.models.layers.norm import NormLayer
 from graphsim.models.source import SourceEncoder
 
-_MAKES = {make.kind: make for make in (*MAKES, Make(kind="bert-generation", types=False, head="plain", pooled=False))}
+_MAKES = {
+    make.kind: make for make in (*MAKES, BertFamily(kind="bert-generation", types=False, head="plain", pooled=False))
+}
 
 
 def encoder_decoder(fields: Fields, name: str) -> ModelConfig:
@@ -67,7 +69,7 @@ def _within(module: str) -> str:
     return f"decoder.{module}" if module else ""
 
 
-def _part(fields: Fields, key: str) -> tuple[Make, Fields]:
+def _part(fields: Fields, key: str) -> tuple[BertFamily, Fields]:
     data = fields.raw(key)
     if not isinstance(data, Mapping):
         fields.problems.append(f"{fields.name(key)} is missing, expected a mapping")

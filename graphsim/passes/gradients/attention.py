@@ -20,15 +20,15 @@ from graphsim.ops import (
     SparseAttention,
 )
 from graphsim.ops.gradients.attention import KeysAndValues, MlaAttentionBackward
-from graphsim.passes.gradients.here import Here
+from graphsim.passes.gradients.forward_node import ForwardNode
 from graphsim.passes.gradients.rules import gradients
-from graphsim.passes.gradients.scope import FP32, Taken, scaled
+from graphsim.passes.gradients.scope import FP32, OpInput, scaled
 from graphsim.symbolic.questions import may_be_nonzero
 from graphsim.units import Num
 
 
 @gradients.register
-def _attention(op: Attention, here: Here) -> None:
+def _attention(op: Attention, here: ForwardNode) -> None:
     """One kernel yields all three gradients, whichever are needed."""
     need = here.need
     if not may_be_nonzero(need):
@@ -64,7 +64,7 @@ def op_sizes(op: Attention, added: bool) -> dict[str, Num]:
 
 
 @gradients.register(MlaAttention)
-def _latent_attention(op: Attention, here: Here) -> None:
+def _latent_attention(op: Attention, here: ForwardNode) -> None:
     """Queries and keys are assembled before the kernel, which saves them; training has no cache.
 
     transformers 5, `models/deepseek_v3/modeling_deepseek_v3.py`; derived, not measured.
@@ -91,7 +91,7 @@ def _latent_attention(op: Attention, here: Here) -> None:
         here.give(each, [Value(given, parts)])
 
 
-def _latent_parts(taken: Taken) -> tuple[str, ...]:
+def _latent_parts(taken: OpInput) -> tuple[str, ...]:
     """The gradients that belong to an input: of queries, of rotated parts, or of the values expanded from latents."""
     if isinstance(taken.op, Rope):
         return ("q_rotated", "k_rotated")
@@ -99,7 +99,7 @@ def _latent_parts(taken: Taken) -> tuple[str, ...]:
     return tuple(named[part] for part in taken.value.parts if part in named) or ("k_plain", "v")
 
 
-def _kept(op: Attention, here: Here, need: Num) -> list[Value]:
+def _kept(op: Attention, here: ForwardNode, need: Num) -> list[Value]:
     """The result and its normaliser, or the scores; in addition to queries, keys and values."""
     rules = here.rules
     if rules.attention == "flash":
@@ -113,7 +113,7 @@ def _kept(op: Attention, here: Here, need: Num) -> list[Value]:
     return kept
 
 
-def _same(op: Attention, here: Here, need: Num) -> dict[str, Any]:
+def _same(op: Attention, here: ForwardNode, need: Num) -> dict[str, Any]:
     """The sizes of the attention, for the needed gradients."""
     same = {f.name: getattr(op, f.name) for f in fields(Attention)}
     live = {name: scaled(same[name], need) for name in ("query_tokens", "kv_tokens", "pairs")}

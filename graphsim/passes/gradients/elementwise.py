@@ -24,7 +24,7 @@ from graphsim.ops import (
     VectorGradient,
 )
 from graphsim.ops.gradients.attention import KeysAndValues
-from graphsim.passes.gradients.here import Here
+from graphsim.passes.gradients.forward_node import ForwardNode
 from graphsim.passes.gradients.rules import gradients
 from graphsim.passes.gradients.scope import FP32, scaled
 from graphsim.symbolic.points import agree
@@ -37,7 +37,7 @@ SHIFTED = 2.0
 
 
 @gradients.register
-def _norm(op: Norm, here: Here) -> None:
+def _norm(op: Norm, here: ForwardNode) -> None:
     """In eager code an RMSNorm saves a copy of x in fp32, and the normalised x if its scale is trained.
 
     A LayerNorm is always one PyTorch kernel, which saves x, mean and deviation.
@@ -68,7 +68,7 @@ def _norm(op: Norm, here: Here) -> None:
 
 
 @gradients.register
-def _activation(op: Activation, here: Here) -> None:
+def _activation(op: Activation, here: ForwardNode) -> None:
     """In eager code, the nonlinearity's result is saved in addition to both factors of the gate."""
     need, gated = here.need, op.reads > 1.0
     if not may_be_nonzero(need):
@@ -80,7 +80,11 @@ def _activation(op: Activation, here: Here) -> None:
 
 
 def _spread(
-    op: Elementwise | ExpertActivation, here: Here, kind: type[ElementwiseBackward], kept: list[Value], reads: int
+    op: Elementwise | ExpertActivation,
+    here: ForwardNode,
+    kind: type[ElementwiseBackward],
+    kept: list[Value],
+    reads: int,
 ) -> None:
     """The gradients of all inputs from one kernel; values of one input are concatenated."""
     sizes = [op.elems] * reads if len(here.flowing) == 1 else [taken.elems for taken in here.flowing]
@@ -93,7 +97,7 @@ def _spread(
 
 
 @gradients.register
-def _expert_activation(op: ExpertActivation, here: Here) -> None:
+def _expert_activation(op: ExpertActivation, here: ForwardNode) -> None:
     """The gradient as for any gated activation."""
     need = here.need
     if may_be_nonzero(need):
@@ -104,7 +108,7 @@ def _expert_activation(op: ExpertActivation, here: Here) -> None:
 
 
 @gradients.register
-def _elementwise(op: Elementwise, here: Here) -> None:
+def _elementwise(op: Elementwise, here: ForwardNode) -> None:
     need = here.need
     if not may_be_nonzero(need):
         return
@@ -114,7 +118,7 @@ def _elementwise(op: Elementwise, here: Here) -> None:
 
 
 @gradients.register
-def _add(op: Add, here: Here) -> None:
+def _add(op: Add, here: ForwardNode) -> None:
     """The sum's gradient is each input's; that of the sublayer's result, without dropped elements."""
     branch, *others = here.flowing
     gradient = here.dy
@@ -128,7 +132,7 @@ def _add(op: Add, here: Here) -> None:
 
 
 @gradients.register
-def _rope(op: Rope, here: Here) -> None:
+def _rope(op: Rope, here: ForwardNode) -> None:
     names, sizes = list(op.out_parts), op.out_parts
     left = list(names)
     needs: dict[str, Num] = dict.fromkeys(names, 0.0)
@@ -154,7 +158,7 @@ def _parts_in(elems: Num, sizes: list[Num]) -> int:
 
 @gradients.register(Join)
 @gradients.register(KeysAndValues)
-def _join(op: Op, here: Here) -> None:
+def _join(op: Op, here: ForwardNode) -> None:
     """One part of the gradient for each joined value."""
     pieces = []
     for value in here.dy:
@@ -165,12 +169,12 @@ def _join(op: Op, here: Here) -> None:
 
 
 @gradients.register
-def _input(op: Input, here: Here) -> None:
+def _input(op: Input, here: ForwardNode) -> None:
     """The producer of the value receives its gradient."""
 
 
 @gradients.register
-def _loss(op: Loss, here: Here) -> None:
+def _loss(op: Loss, here: ForwardNode) -> None:
     """Log-softmax is saved in the format of the recipe's loss, together with the target ids."""
     need = here.need
     logits = here.keep_own("logits", op.rows * op.vocab, need, each=here.rules.logit_bytes)

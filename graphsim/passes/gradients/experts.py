@@ -17,7 +17,7 @@ from graphsim.ops.gradients.experts import (
 )
 from graphsim.ops.gradients.linear import turned
 from graphsim.ops.lora_experts import ExpertLoraGemm
-from graphsim.passes.gradients.here import Here
+from graphsim.passes.gradients.forward_node import ForwardNode
 from graphsim.passes.gradients.rules import gradients
 from graphsim.passes.gradients.scope import FP32, scaled
 from graphsim.passes.trained import not_empty
@@ -28,7 +28,7 @@ NUMBER_BYTES, CHOICE_BYTES = 8.0, 12.0
 
 
 @gradients.register
-def _route(op: Route, here: Here) -> None:
+def _route(op: Route, here: ForwardNode) -> None:
     """The weights of the chosen experts go through a softmax over all; the choice has no gradient."""
     if may_be_nonzero(here.need):
         kept = [
@@ -42,7 +42,7 @@ def _route(op: Route, here: Here) -> None:
 
 
 @gradients.register
-def _permute(op: Permute, here: Here) -> None:
+def _permute(op: Permute, here: ForwardNode) -> None:
     """Gathered rows are summed back, summed rows are gathered; the router's weights multiply the latter."""
     need, rows = here.need, op.tokens * op.chosen
     if not may_be_nonzero(need):
@@ -60,7 +60,7 @@ def _permute(op: Permute, here: Here) -> None:
     _weigh(here)
 
 
-def _weigh(here: Here) -> None:
+def _weigh(here: ForwardNode) -> None:
     """The gradient of a router's weights, at the gather to the experts; computed at the sum on the way back."""
     for taken in here.flowing:
         weighed = here.scope.weighed.pop(here.op.layer, None) if isinstance(taken.op, Route) else None
@@ -72,7 +72,7 @@ def _weigh(here: Here) -> None:
 
 
 @gradients.register
-def _exchange(op: ExchangeTokens, here: Here) -> None:
+def _exchange(op: ExchangeTokens, here: ForwardNode) -> None:
     """Gradients of rows take the reverse path."""
     if may_be_nonzero(here.need):
         here.give(here.flowing[0], [here.emit("backward", replace(op, there=not op.there), here.dy)])
@@ -80,7 +80,7 @@ def _exchange(op: ExchangeTokens, here: Here) -> None:
 
 
 @gradients.register
-def _gathered(op: GatherTokens, here: Here) -> None:
+def _gathered(op: GatherTokens, here: ForwardNode) -> None:
     """Gradients of gathered rows are summed at their source."""
     if may_be_nonzero(here.need):
         x = here.flowing[0]
@@ -90,7 +90,7 @@ def _gathered(op: GatherTokens, here: Here) -> None:
 
 
 @gradients.register
-def _scattered(op: ScatterTokens, here: Here) -> None:
+def _scattered(op: ScatterTokens, here: ForwardNode) -> None:
     """All ranks receive the gradients of all tokens."""
     if may_be_nonzero(here.need):
         back = GatherTokens(elems=op.elems, group=op.group, activations=op.activations)
@@ -98,7 +98,7 @@ def _scattered(op: ScatterTokens, here: Here) -> None:
 
 
 @gradients.register
-def _experts(op: ExpertGemm, here: Here) -> None:
+def _experts(op: ExpertGemm, here: ForwardNode) -> None:
     """The gradient as for any GEMM, expert by expert in one grouped kernel."""
     same = {f.name: getattr(op, f.name) for f in fields(ExpertGemm)} | {"parts": (), "bias": False}
     if may_be_nonzero(here.need):
@@ -117,7 +117,7 @@ def _experts(op: ExpertGemm, here: Here) -> None:
 
 
 @gradients.register
-def _expert_factor(op: ExpertLoraGemm, here: Here) -> None:
+def _expert_factor(op: ExpertLoraGemm, here: ForwardNode) -> None:
     """The cheaper order of multiplication for each expert's pair."""
     live, of_a = not_empty(op), isinstance(op, LoraA)
     need, trained = scaled(live, here.need), here.trained

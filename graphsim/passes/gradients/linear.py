@@ -31,7 +31,7 @@ from graphsim.ops import (
 from graphsim.ops.gradients.doubled import AccumulatedGradient
 from graphsim.ops.gradients.linear import turned
 from graphsim.ops.routed import RoutedGemm
-from graphsim.passes.gradients.here import Here
+from graphsim.passes.gradients.forward_node import ForwardNode
 from graphsim.passes.gradients.rules import gradients
 from graphsim.passes.gradients.scope import WEIGHTS, greater, scaled
 from graphsim.passes.trained import not_empty
@@ -42,7 +42,7 @@ INT64_BYTES = 8.0
 
 
 @gradients.register
-def _gemm(op: Gemm, here: Here) -> None:
+def _gemm(op: Gemm, here: ForwardNode) -> None:
     trained, biases = here.trained, here.trained_biases
     if may_be_nonzero(here.need):
         _input_gradient(op, here, here.need)
@@ -54,7 +54,7 @@ def _gemm(op: Gemm, here: Here) -> None:
         here.emit("bias_grad", gradient, here.dy)
 
 
-def _input_gradient(op: Gemm, here: Here, live: Num, blocks: Num = 1.0, kept: Iterable[Value] = ()) -> None:
+def _input_gradient(op: Gemm, here: ForwardNode, live: Num, blocks: Num = 1.0, kept: Iterable[Value] = ()) -> None:
     dgrad = InputGradient(
         m=scaled(op.m, live), n=op.k, k=op.n, split=turned(op.split), units=op.units, weights=op.weights, blocks=blocks,
         activations=op.activations, shared=True, linear=op.linear, tags=op.tags, output_parts=op.parts,
@@ -63,7 +63,7 @@ def _input_gradient(op: Gemm, here: Here, live: Num, blocks: Num = 1.0, kept: It
     here.deal([(dx, op.m * op.k)])
 
 
-def _weight_gradient(op: Gemm, here: Here, trained: Num, blocks: Num = 1.0) -> None:
+def _weight_gradient(op: Gemm, here: ForwardNode, trained: Num, blocks: Num = 1.0) -> None:
     """The gradient of weights that are trained, or of weights computed from trained parameters, to which it is passed
     on.
     """
@@ -86,7 +86,7 @@ def _wgrad(op: Gemm, live: Num, blocks: Num = 1.0) -> WeightGradient:
 
 
 @gradients.register
-def _grouped(op: GroupedGemm, here: Here) -> None:
+def _grouped(op: GroupedGemm, here: ForwardNode) -> None:
     """Blocks of a block-diagonal GEMM."""
     whole = replace(op, k=op.k * op.groups, split=Sharding.DEALT)
     if may_be_nonzero(here.need):
@@ -95,7 +95,7 @@ def _grouped(op: GroupedGemm, here: Here) -> None:
 
 
 @gradients.register
-def _by_heads(op: HeadGemm, here: Here) -> None:
+def _by_heads(op: HeadGemm, here: ForwardNode) -> None:
     """The gradient as for any GEMM, head by head."""
     need, trained = here.need, here.trained
     same: dict[str, Any] = {"heads": op.heads, "weights": op.weights, "activations": op.activations, "split": op.split}
@@ -108,7 +108,7 @@ def _by_heads(op: HeadGemm, here: Here) -> None:
 
 
 @gradients.register
-def _routed(op: RoutedGemm, here: Here) -> None:
+def _routed(op: RoutedGemm, here: ForwardNode) -> None:
     raise GraphError(
         f"node '{here.name}' multiplies by weights that a router chooses, for which there is no gradient rule; "
         "training of this model cannot be simulated"
@@ -116,7 +116,7 @@ def _routed(op: RoutedGemm, here: Here) -> None:
 
 
 @gradients.register
-def _factor(op: LoraGemm, here: Here) -> None:
+def _factor(op: LoraGemm, here: ForwardNode) -> None:
     """dA = x^T (dy B^T) and dB = (x A)^T dy: never x^T dy, which would be as large as the base's gradient."""
     live = not_empty(op)
     need, trained = scaled(live, here.need), here.trained
@@ -131,7 +131,7 @@ def _factor(op: LoraGemm, here: Here) -> None:
 
 
 @gradients.register
-def _copy(op: LoraInput, here: Here) -> None:
+def _copy(op: LoraInput, here: ForwardNode) -> None:
     kept = []
     if op.dropout:
         kept.append(here.keep_own("mask", op.elems, here.need, each=here.rules.mask_bytes))
@@ -144,7 +144,7 @@ def _copy(op: LoraInput, here: Here) -> None:
 
 
 @gradients.register
-def _joined(op: LoraAdd, here: Here) -> None:
+def _joined(op: LoraAdd, here: ForwardNode) -> None:
     base, *added = here.flowing
     here.give(base, here.dy)
     for taken in added:
@@ -157,7 +157,7 @@ def _joined(op: LoraAdd, here: Here) -> None:
 
 
 @gradients.register
-def _table(op: Embedding, here: Here) -> None:
+def _table(op: Embedding, here: ForwardNode) -> None:
     trained = here.trained
     if may_be_nonzero(trained):
         ids = here.keep_own("ids", op.tokens, trained, each=INT64_BYTES)

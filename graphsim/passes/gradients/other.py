@@ -20,7 +20,7 @@ from graphsim.ops import (
 from graphsim.ops.depth import DepthOp
 from graphsim.ops.gradients.doubled import AccumulatedGradient, DoubledBackward, KernelGradient
 from graphsim.ops.streams import AddToStreams, MixStreams, SplitStreams
-from graphsim.passes.gradients.here import Here
+from graphsim.passes.gradients.forward_node import ForwardNode
 from graphsim.passes.gradients.rules import gradients
 from graphsim.passes.gradients.scope import scaled
 from graphsim.symbolic.questions import may_be_nonzero
@@ -31,7 +31,7 @@ from graphsim.symbolic.questions import may_be_nonzero
 @gradients.register(PoolWindows)
 @gradients.register(PlaceRows)
 @gradients.register(TakeRows)
-def _doubled(op: Op, here: Here) -> None:
+def _doubled(op: Op, here: ForwardNode) -> None:
     """Two gradients per GEMM and elementwise step, including those of its own weights."""
     if may_be_nonzero(here.need):
         linear = isinstance(op, AddToStreams | PlaceRows | TakeRows)
@@ -41,7 +41,7 @@ def _doubled(op: Op, here: Here) -> None:
         here.emit("wgrad", sums, [*here.dy, *here.keep_inputs(here.trained)])
 
 
-def _alike(here: Here, times: float, kept: list[Value]) -> None:
+def _alike(here: ForwardNode, times: float, kept: list[Value]) -> None:
     """Gradients of all inputs, whose work is `times` that of the operation."""
     op, need = here.op, here.need
     work = op.work() * need
@@ -57,7 +57,7 @@ def _alike(here: Here, times: float, kept: list[Value]) -> None:
 
 @gradients.register(Conv2d)
 @gradients.register(DepthwiseConv)
-def _convolution(op: Op, here: Here) -> None:
+def _convolution(op: Op, here: ForwardNode) -> None:
     """The gradient as for any GEMM: one for its input, one for its kernels."""
     if may_be_nonzero(here.need):
         _alike(here, 1.0, [])
@@ -72,19 +72,19 @@ def _convolution(op: Op, here: Here) -> None:
 
 
 @gradients.register
-def _split(op: SplitStreams, here: Here) -> None:
+def _split(op: SplitStreams, here: ForwardNode) -> None:
     """The streams' gradients are concatenated like the streams."""
     for taken in here.flowing:
         here.give(taken, here.dy)
 
 
 @gradients.register
-def _patches(op: Patches, here: Here) -> None:
+def _patches(op: Patches, here: ForwardNode) -> None:
     """Pixels and audio samples have no gradient."""
 
 
 @gradients.register
-def _encoded(op: EncoderOutput, here: Here) -> None:
+def _encoded(op: EncoderOutput, here: ForwardNode) -> None:
     """Every turn adds to the gradient of the encoder's result."""
     total = AccumulatedGradient(elems=scaled(op.elems, here.scope.needs[here.name]), activations=op.activations)
     here.emit("accumulated", total, here.dy)
@@ -92,7 +92,7 @@ def _encoded(op: EncoderOutput, here: Here) -> None:
 
 @gradients.register(Handed)
 @gradients.register(OutsideValue)
-def _outside(op: Op, here: Here) -> None:
+def _outside(op: Op, here: ForwardNode) -> None:
     raise GraphError(
         f"node '{here.name}' hands a value from one block to another; there is no gradient rule for values that later "
         "blocks take from earlier ones, so training of this model cannot be simulated"

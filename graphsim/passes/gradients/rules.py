@@ -6,11 +6,11 @@ from functools import singledispatch
 
 from graphsim.errors import GraphError
 from graphsim.ops import Op
-from graphsim.passes.gradients.here import Here
+from graphsim.passes.gradients.forward_node import ForwardNode
 
 
 @singledispatch
-def gradients(op: Op, here: Here) -> None:
+def gradients(op: Op, here: ForwardNode) -> None:
     """Add the steps that yield the gradients of an operation's inputs and weights, and pass these on.
 
     Raises GraphError for a kind of operation that has no rule.

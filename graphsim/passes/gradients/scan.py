@@ -5,14 +5,14 @@ from __future__ import annotations
 from graphsim.graph import Value
 from graphsim.ops import CausalConv, Scan, VectorGradient
 from graphsim.ops.gradients.scan import ConvBackward, ScanBackward
-from graphsim.passes.gradients.here import Here
+from graphsim.passes.gradients.forward_node import ForwardNode
 from graphsim.passes.gradients.rules import gradients
 from graphsim.passes.gradients.scope import scaled
 from graphsim.symbolic.questions import may_be_nonzero
 
 
 @gradients.register
-def _scan(op: Scan, here: Here) -> None:
+def _scan(op: Scan, here: ForwardNode) -> None:
     """Inputs are saved, states recomputed; the gradients of the recurrence's own weights are summed over tokens."""
     need, trained = here.need, here.trained
     if not may_be_nonzero(need):
@@ -31,7 +31,7 @@ def _scan(op: Scan, here: Here) -> None:
 
 
 @gradients.register
-def _convolution(op: CausalConv, here: Here) -> None:
+def _convolution(op: CausalConv, here: ForwardNode) -> None:
     """The convolution with flipped filters; the filters' gradient needs its input."""
     need, trained = here.need, here.trained
     if may_be_nonzero(need):

@@ -47,7 +47,7 @@ def greater(one: Num, other: Num) -> Num:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class OpInput:
     """An input of an operation in the forward pass: its producer, its size, and whether it needs a gradient."""
 
     value: Value
@@ -106,10 +106,10 @@ class Scope:
         ops: Iterable[tuple[str, Op]] = self.graph.nodes(data="op")
         return any(isinstance(op, Gemm) and op.head and op.shared and may_be_nonzero(op.trained) for _, op in ops)
 
-    def taken(self, name: str) -> list[Taken]:
+    def taken(self, name: str) -> list[OpInput]:
         """The inputs of a node of the forward pass."""
         return [
-            Taken(value, self.op(value.node), edge_elems(self.graph, value.node, name), self.needs[value.node])
+            OpInput(value, self.op(value.node), edge_elems(self.graph, value.node, name), self.needs[value.node])
             for value in inputs_of(self.graph, name)
         ]
 

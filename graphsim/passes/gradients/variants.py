@@ -19,7 +19,7 @@ from graphsim.ops.gradients.variants import (
 )
 from graphsim.ops.lora_variants import DoraNorm, DoraScale, GroupPool, VectorScale
 from graphsim.ops.overrides import OverrideResult
-from graphsim.passes.gradients.here import Here
+from graphsim.passes.gradients.forward_node import ForwardNode
 from graphsim.passes.gradients.rules import gradients
 from graphsim.passes.gradients.scope import Storage, greater, scaled
 from graphsim.symbolic.questions import may_be_nonzero
@@ -27,7 +27,7 @@ from graphsim.units import Num
 
 
 @gradients.register
-def _dora_scale(op: DoraScale, here: Here) -> None:
+def _dora_scale(op: DoraScale, here: ForwardNode) -> None:
     """PEFT 0.21, `tuners/lora/dora.py`: the norm is detached, so that only magnitudes get a gradient through it."""
     joined, *others = here.flowing
     norm = next((taken for taken in here.inputs if isinstance(taken.op, DoraNorm)), None)
@@ -51,7 +51,7 @@ def _dora_scale(op: DoraScale, here: Here) -> None:
         here.emit("wgrad", sums, [*here.dy, *kept])
 
 
-def _kept_norm(node: str, norm: DoraNorm, live: Num, here: Here) -> list[Value]:
+def _kept_norm(node: str, norm: DoraNorm, live: Num, here: ForwardNode) -> list[Value]:
     """The norms that divide the magnitudes; their inputs are packed too, and freed on detach."""
     packed = norm.k * norm.k + norm.k * norm.rank
     return [
@@ -61,7 +61,7 @@ def _kept_norm(node: str, norm: DoraNorm, live: Num, here: Here) -> list[Value]:
 
 
 @gradients.register
-def _vector_scale(op: VectorScale, here: Here) -> None:
+def _vector_scale(op: VectorScale, here: ForwardNode) -> None:
     """A columnwise product: dx = v dy, dv the column sums of x dy."""
     need, trained = here.need, here.trained
     x = here.flowing[0]
@@ -76,7 +76,7 @@ def _vector_scale(op: VectorScale, here: Here) -> None:
 
 
 @gradients.register
-def _column_scale(op: ColumnScale, here: Here) -> None:
+def _column_scale(op: ColumnScale, here: ForwardNode) -> None:
     """The same for the rows that have an adapter, and for the numbers, which PyTorch saves as a separate tensor."""
     need, trained = here.need, here.trained
     x, live = here.flowing[0], np.minimum(op.rows, 1.0)
@@ -95,7 +95,7 @@ def _column_scale(op: ColumnScale, here: Here) -> None:
 
 
 @gradients.register
-def _pool(op: GroupPool, here: Here) -> None:
+def _pool(op: GroupPool, here: ForwardNode) -> None:
     """An average's gradient is spread over its inputs."""
     if may_be_nonzero(here.need):
         back = ElementwiseBackward(elems=scaled(op.m * op.k, here.need), reads=0.0, activations=op.activations)
@@ -103,7 +103,7 @@ def _pool(op: GroupPool, here: Here) -> None:
 
 
 @gradients.register
-def _rotation(op: RotateInput, here: Here) -> None:
+def _rotation(op: RotateInput, here: ForwardNode) -> None:
     """dx = dy R^T; the matrices' gradient x^T dy is passed on to their parameters."""
     x = here.flowing[0]
     if may_be_nonzero(here.need):
@@ -118,7 +118,7 @@ def _rotation(op: RotateInput, here: Here) -> None:
 
 
 @gradients.register
-def _made(op: BuiltWeights, here: Here) -> None:
+def _made(op: BuiltWeights, here: ForwardNode) -> None:
     """The parameters' gradient, from that of the weights computed from them."""
     same = {f.name: getattr(op, f.name) for f in fields(BuiltWeights)}
     kept = here.keep_own("made", op.elems, op.trained, form=op.made)
@@ -127,7 +127,7 @@ def _made(op: BuiltWeights, here: Here) -> None:
 
 
 @gradients.register
-def _result(op: OverrideResult, here: Here) -> None:
+def _result(op: OverrideResult, here: ForwardNode) -> None:
     """The one of the two that ran takes the gradient."""
     for taken in here.flowing:
         if may_be_nonzero(taken.elems):

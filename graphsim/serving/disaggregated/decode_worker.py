@@ -9,7 +9,7 @@ from graphsim.serving.adapter_store import AdapterStore
 from graphsim.serving.batch import Step
 from graphsim.serving.disaggregated.door import Door, Starts
 from graphsim.serving.disaggregated.hand_off import HandOff
-from graphsim.serving.disaggregated.handed import JOINED, Handed
+from graphsim.serving.disaggregated.transferred import JOINED, TransferredRequest
 from graphsim.serving.endings import Endings
 from graphsim.serving.engine import NOTHING, Engine
 from graphsim.serving.inbox import Inbox
@@ -17,7 +17,7 @@ from graphsim.serving.requests import Request
 from graphsim.serving.rules import Rules
 from graphsim.serving.run_log import TIMED_OUT, RunLog
 from graphsim.serving.scheduler import Scheduler
-from graphsim.serving.shortage import GoingOn
+from graphsim.serving.shortage import Continuation
 from graphsim.serving.step_price import StepPrice
 from graphsim.traffic.client import Client
 
@@ -45,7 +45,7 @@ class DecodeWorker:
         self.engine = _Engine(self.scheduler, self.endings, self.inbox, price, log, client.cutoff_s)
         self.endings.engine = self.engine
 
-    def put(self, request: Handed, at_s: float) -> None:
+    def put(self, request: TransferredRequest, at_s: float) -> None:
         """Queue a request that asks for blocks from then on, or whose keys and values have arrived by then."""
         if self.inbox.put(request, at_s, request.row) and self.engine.under_way != NOTHING:
             self.engine.notice()
@@ -85,7 +85,7 @@ class _Inbox(Inbox):
         return found
 
     def waits_for(self, request: Request) -> None:
-        if isinstance(request, Handed) and not request.awaited:
+        if isinstance(request, TransferredRequest) and not request.awaited:
             request.awaited = True
             super().waits_for(request)
 
@@ -103,7 +103,7 @@ class _Endings(Endings):
 
     def receive(self, until: float) -> None:
         for request in self._handing.receive(until):
-            if isinstance(request, Handed):
+            if isinstance(request, TransferredRequest):
                 self._door.put(request)
         self.open_door(self.engine.now)
 
@@ -127,7 +127,7 @@ class _Endings(Endings):
 
     def give_up(self, now: float) -> None:
         request = self._handing.expiring[0][2]
-        if not isinstance(request, Handed) or request.state == JOINED:
+        if not isinstance(request, TransferredRequest) or request.state == JOINED:
             super().give_up(now)
         else:
             at, _, _ = self._handing.pop_expiring()
@@ -137,7 +137,7 @@ class _Endings(Endings):
         self.open_door(now)
 
 
-class _GoingOn(GoingOn):
+class _Continuation(Continuation):
     """Several requests may compute their last prompt tokens at a time, while an engine has one split prompt."""
 
     @property
@@ -152,7 +152,7 @@ class _Scheduler(Scheduler):
 
     def __init__(self, rules: Rules, store: AdapterStore | None, log: RunLog) -> None:
         super().__init__(rules, store, log)
-        self._going_on = _GoingOn(self.batch)
+        self._going_on = _Continuation(self.batch)
 
     def needs_plan(self, steps: int) -> bool:
         return self.door.stall_s > 0.0 or super().needs_plan(steps)
@@ -182,7 +182,7 @@ class _Engine(Engine):
         return until
 
     def _mixed_s(self, step: Step, adapters: int) -> float:
-        single = [request for request, new in step.chunks if new == 1 and isinstance(request, Handed)]
+        single = [request for request, new in step.chunks if new == 1 and isinstance(request, TransferredRequest)]
         if len(single) < len(step.chunks):
             return super()._mixed_s(step, adapters)
         context = step.context + sum(request.computed for request in single)

@@ -9,9 +9,9 @@ from math import inf
 from graphsim.serving.adapter_gate import AdapterGate
 from graphsim.serving.batch import Batch
 from graphsim.serving.disaggregated.hand_off import HandOff
-from graphsim.serving.disaggregated.handed import ASKS, JOINED, LOADS, READY, Handed
+from graphsim.serving.disaggregated.transferred import ASKS, JOINED, LOADS, READY, TransferredRequest
 
-Starts = Callable[[Handed, float, int], float]
+Starts = Callable[[TransferredRequest, float, int], float]
 """Called for a request that has blocks, with the time and the tokens of its prompt in the worker's own cache.
 
 Returns when its keys and values arrive, if known, else inf.
@@ -30,15 +30,15 @@ class Door:
     def __init__(self, batch: Batch, gate: AdapterGate, hand_off: HandOff, starts: Starts) -> None:
         self.batch, self.gate, self.hand_off = batch, gate, hand_off
         self._starts = starts
-        self.asking: deque[Handed] = deque()
-        self.ready: deque[Handed] = deque()
+        self.asking: deque[TransferredRequest] = deque()
+        self.ready: deque[TransferredRequest] = deque()
         self.loading = 0
         self.stall_s, self.wakes_s = 0.0, inf
 
     def __len__(self) -> int:
         return len(self.asking) + self.loading + len(self.ready)
 
-    def put(self, request: Handed) -> None:
+    def put(self, request: TransferredRequest) -> None:
         """Queue a request that needs blocks, or whose keys and values have arrived."""
         if request.state == LOADS:
             self.loading -= 1
@@ -50,7 +50,7 @@ class Door:
         else:
             self.asking.append(request)
 
-    def open(self, now: float) -> list[Handed]:
+    def open(self, now: float) -> list[TransferredRequest]:
         """Allocate blocks for waiting requests as far as possible; returns the requests whose keys and values have
         arrived and that now run.
         """
@@ -64,7 +64,7 @@ class Door:
                 self.asking.popleft()
         return self._join(now) if self.ready else []
 
-    def _reserve(self, request: Handed, now: float) -> bool:
+    def _reserve(self, request: TransferredRequest, now: float) -> bool:
         """Allocate blocks for a whole prompt, if there are enough."""
         batch, rules = self.batch, self.batch.rules
         if batch.alive + self.loading + len(self.ready) >= rules.max_num_seqs:
@@ -88,7 +88,7 @@ class Door:
             self.loading += 1
         return True
 
-    def _fits(self, request: Handed, missing: int, found: int, free: int) -> bool:
+    def _fits(self, request: TransferredRequest, missing: int, found: int, free: int) -> bool:
         """Whether there is room for a prompt in addition to the blocks that present requests may still take."""
         batch, rules, size = self.batch, self.batch.rules, self.batch.rules.block_tokens
         here = batch.alive + self.loading + len(self.ready)
@@ -99,9 +99,9 @@ class Door:
         kept = -(-self.hand_off.reserved_tokens * here // size)
         return missing <= free - kept - int(rules.watermark * rules.kv_blocks)
 
-    def _join(self, now: float) -> list[Handed]:
+    def _join(self, now: float) -> list[TransferredRequest]:
         """Admit requests whose adapter fits; one whose adapter does not is skipped, if the engine does so."""
-        joined, left = [], deque[Handed]()
+        joined, left = [], deque[TransferredRequest]()
         self.wakes_s = inf
         if self.gate.store is not None:
             self.gate.store.forget_loads(now)
@@ -120,7 +120,7 @@ class Door:
             self.wakes_s = self.gate.store.next_ready_s(now)
         return joined
 
-    def give_up(self, request: Handed) -> None:
+    def give_up(self, request: TransferredRequest) -> None:
         """A request that does not run yet was given up."""
         request.over = True
         if request.state == READY:
@@ -129,7 +129,7 @@ class Door:
         elif request.state == ASKS:
             self.asking.remove(request)
 
-    def _give_back(self, request: Handed) -> None:
+    def _give_back(self, request: TransferredRequest) -> None:
         """Release the blocks of a request that was given up."""
         self.batch.unpromise(request)
         self.batch.cache.drop(request, 0, returns=False, keeps=False)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from graphsim.serving.disaggregated.transfer import Way
+from graphsim.serving.disaggregated.transfer import TransferPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class Links:
     sent: all transfers so far
     """
 
-    way: Way
+    way: TransferPlan
     senders: list[float]
     receivers: list[float]
     sent: list[Sent] = field(default_factory=list)

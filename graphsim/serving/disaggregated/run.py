@@ -17,11 +17,11 @@ import numpy as np
 from graphsim.serving.adapter_store import AdapterStore
 from graphsim.serving.clients import Clients
 from graphsim.serving.disaggregated.decode_worker import DecodeWorker
-from graphsim.serving.disaggregated.handed import LOADS, Handed
 from graphsim.serving.disaggregated.placing import Placing
 from graphsim.serving.disaggregated.prefill_worker import PrefillWorker
 from graphsim.serving.disaggregated.run_logs import PoolLogs, finished_log
-from graphsim.serving.disaggregated.transfer import Way
+from graphsim.serving.disaggregated.transfer import TransferPlan
+from graphsim.serving.disaggregated.transferred import LOADS, TransferredRequest
 from graphsim.serving.front import Front
 from graphsim.serving.requests import Request, RequestMaker
 from graphsim.serving.rules import Rules
@@ -50,7 +50,7 @@ class Pool:
 
 
 def run_pools(
-    table: RequestTable, prefill: Pool, decode: Pool, way: Way, *, client: Client = PATIENT,
+    table: RequestTable, prefill: Pool, decode: Pool, way: TransferPlan, *, client: Client = PATIENT,
     concurrency: int | None = None, front: Front = AT_ONCE, router: str = "least-loaded",
     progress: Progress | None = None, warm: Sequence[Collection[int]] = (),
 ) -> PoolLogs:  # fmt: skip
@@ -78,8 +78,8 @@ class _Serving:
     """All workers and the transfers between them. now: the time of the last event."""
 
     def __init__(
-        self, table: RequestTable, prefill: Pool, decode: Pool, way: Way, client: Client, concurrency: int | None,
-        front: Front, router: str,
+        self, table: RequestTable, prefill: Pool, decode: Pool, way: TransferPlan, client: Client,
+        concurrency: int | None, front: Front, router: str,
     ) -> None:  # fmt: skip
         self.now, self.way, self.decode_rules = 0.0, way, decode.rules
         self.logs = PoolLogs.of(len(table), prefill.workers, decode.workers, way)
@@ -108,8 +108,8 @@ class _Serving:
         ]  # fmt: skip
         self.workers: list[PrefillWorker | DecodeWorker] = [*self.prefill, *self.decode]
         self.placing = Placing(router, self.prefill, self.decode)
-        self.arriving: list[tuple[float, int, Handed]] = []
-        self.handed: dict[int, Handed] = {}
+        self.arriving: list[tuple[float, int, TransferredRequest]] = []
+        self.handed: dict[int, TransferredRequest] = {}
         # waiting for blocks of a decode worker before their prompts
         self.waiting: dict[int, tuple[Request, float]] = {}
         self.count = 0
@@ -158,7 +158,7 @@ class _Serving:
             self.count += 1
             self.clients.ended(row, at_s, answered=False)
             return
-        self.handed[row] = Handed.of(request)
+        self.handed[row] = TransferredRequest.of(request)
         self.logs.prefill_worker[row] = self.placing.prefill()
         if self.way.hand_off.decoder_first:
             self._ask(row, max(at_s, self.now))
@@ -172,7 +172,7 @@ class _Serving:
         self.decode[number].requests += 1
         self.decode[number].put(self.handed[row], at_s)
 
-    def _has_blocks(self, request: Handed, at_s: float, cached: int) -> float:
+    def _has_blocks(self, request: TransferredRequest, at_s: float, cached: int) -> float:
         """A decode worker has blocks for a prompt, and `cached` of its tokens; returns when it has all, if known."""
         row, self.touched = request.row, True
         self.logs.reserved_s[row], self.logs.kept_tokens[row] = at_s, cached

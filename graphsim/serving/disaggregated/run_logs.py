@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from graphsim.serving.disaggregated.links import Links
-from graphsim.serving.disaggregated.transfer import Way
+from graphsim.serving.disaggregated.transfer import TransferPlan
 from graphsim.serving.loop import close
 from graphsim.serving.rows import Rows
 from graphsim.serving.run_log import FINISHED, STATUSES, UNFINISHED, Floats, Ints, RunLog, empty_log
@@ -42,7 +42,7 @@ class PoolLogs:
     interrupted: bool = field(default=False)
 
     @classmethod
-    def of(cls, requests: int, prefill: int, decode: int, way: Way) -> PoolLogs:
+    def of(cls, requests: int, prefill: int, decode: int, way: TransferPlan) -> PoolLogs:
         """Empty logs. prefill, decode: how many workers there are."""
         whole, times = empty_log(requests), [np.full(requests, np.nan) for _ in range(4)]
         return cls(

@@ -16,7 +16,7 @@ from graphsim.serving.disaggregated.layout import check_alike, layout_of
 from graphsim.serving.disaggregated.placing import PLACINGS, check_placing
 from graphsim.serving.disaggregated.run import Pool, run_pools
 from graphsim.serving.disaggregated.service import DisaggregatedService
-from graphsim.serving.disaggregated.transfer import Transfer, Way, way_between
+from graphsim.serving.disaggregated.transfer import Transfer, TransferPlan, way_between
 from graphsim.serving.engine_limits import EngineLimits
 from graphsim.serving.requirements import strategy_text
 from graphsim.serving.scenario import Progress, Serving
@@ -60,7 +60,7 @@ class DisaggregatedServing(Serving):
         return hand_off_of(engine.scheduler.flags if engine is not None else DEFAULT_ENGINE)
 
     @cached_property
-    def way(self) -> Way:
+    def way(self) -> TransferPlan:
         """The transfer path from prefill workers to decode workers."""
         prefill, decode = self.prompts.deployment.under(DEFAULT_ENGINE), self.deployment.under(DEFAULT_ENGINE)
         return way_between(

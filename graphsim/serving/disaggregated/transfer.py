@@ -84,7 +84,7 @@ def read_transfer(spec: str) -> Transfer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
+class TransferPlan:
     """A transfer between workers of two layouts, with all defaults resolved.
 
     link: its name, for reports
@@ -147,7 +147,7 @@ class Way:
 def way_between(
     prefill: Deployment, decode: Deployment, layouts: tuple[CacheLayout, CacheLayout], hand_off: HandOff,
     given: Transfer, *, workers: tuple[int, int], block_tokens: int, chunk_tokens: float,
-) -> Way:  # fmt: skip
+) -> TransferPlan:  # fmt: skip
     """The way from prefill workers to decode workers. workers: how many there are of each.
 
     Raises ConfigError for a link that the hardware does not have, or hardware without any.
@@ -159,7 +159,7 @@ def way_between(
     setup_s = hand_off.dispatch_s if given.setup_s is None else given.setup_s
     hop_s = float(link.latency_s) if rate < inf else 0.0
     own = given.bytes_per_s is not None and given.link is None
-    return Way(
+    return TransferPlan(
         link="a link of the given rate" if own else link.name, bytes_per_s=rate, setup_s=setup_s + hop_s,
         descriptor_s=given.descriptor_s, sender=sender, receiver=receiver, block_tokens=block_tokens,
         chunk_tokens=chunk_tokens,

@@ -80,7 +80,7 @@ class Bound:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sized:
+class SizeResult:
     """The result of a choice.
 
     replicas: the fewest that keep the limits, or the most that were tried
@@ -128,18 +128,18 @@ def _bound(server: Serving, question: Question) -> Bound:
     return Bound(number=0, devices=devices, least=least, reason=reason, beside=beside)
 
 
-def size_all(jobs: Sequence[SizeJob]) -> list[Sized]:
+def size_all(jobs: Sequence[SizeJob]) -> list[SizeResult]:
     """The fewest replicas of each of several choices."""
     return [size_one(job) for job in jobs]
 
 
-def size_one(job: SizeJob) -> Sized:
+def size_one(job: SizeJob) -> SizeResult:
     """The fewest replicas of a choice that keep the limits, between `least` and `most`."""
     question = _question(job.question)
     try:
         return _Search(question, job).found()
     except GraphsimError as error:
-        return Sized(
+        return SizeResult(
             number=job.number, replicas=0, kept=False, attainment=float("nan"), figures={}, limit="", runs=0,
             reason=str(error),
         )  # fmt: skip
@@ -217,9 +217,9 @@ class _Search:
         self.server = _server(job, question)
         self.allowed = [n for n in question.replicas if n <= job.most]
         self.apart = isinstance(self.server, DisaggregatedServing)
-        self.tried: dict[int, Sized] = {}
+        self.tried: dict[int, SizeResult] = {}
 
-    def found(self) -> Sized:
+    def found(self) -> SizeResult:
         """The fewest that keep the limits, else the most that were tried."""
         if not self.allowed:
             least = self.question.replicas[0]
@@ -251,7 +251,7 @@ class _Search:
             return len(self.allowed)
         return next((i for i, n in enumerate(self.allowed) if n >= ceil(wanted) and i > at), len(self.allowed) - 1)
 
-    def _run(self, replicas: int) -> Sized:
+    def _run(self, replicas: int) -> SizeResult:
         if replicas in self.tried:
             return self.tried[replicas]
         service = self._of(replicas).run()
@@ -259,7 +259,7 @@ class _Search:
             raise KeyboardInterrupt
         share = float(service.goodput(**self.question.limits).share)
         figures = service.summary((99.0,))
-        self.tried[replicas] = Sized(
+        self.tried[replicas] = SizeResult(
             number=self.job.number, replicas=replicas, kept=share >= self.question.attainment, attainment=share,
             figures={name: float(figures[name]) for name in FIGURES if not np.isnan(float(figures[name]))},
             limit=self.server.seen(service).limit, runs=len(self.tried) + 1,
@@ -273,8 +273,8 @@ class _Search:
             return server._but("table", "rules", "price", "prompts", replicas=replicas)
         return server.with_fleet(replicas=replicas)
 
-    def _nothing(self, reason: str) -> Sized:
-        return Sized(
+    def _nothing(self, reason: str) -> SizeResult:
+        return SizeResult(
             number=self.job.number, replicas=0, kept=False, attainment=float("nan"), figures={}, limit="",
             runs=len(self.tried), reason=reason,
         )  # fmt: skip
@@ -287,7 +287,7 @@ def _question(pickled: bytes) -> Question:
     return found
 
 
-def missed(question: Question, found: Sized) -> str:
+def missed(question: Question, found: SizeResult) -> str:
     """The limits that a choice misses with the most replicas allowed."""
     many = "1 replica" if found.replicas == 1 else f"{found.replicas} replicas"
     return (

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from graphsim.errors import ConfigError
 from graphsim.files.present import is_present
 from graphsim.result import plain
-from graphsim.serving.fleet.size_job import Bound, Sized
+from graphsim.serving.fleet.size_job import Bound, SizeResult
 
 
 class Kept:
@@ -22,7 +22,7 @@ class Kept:
     def __init__(self, path: str | Path | None, digest: str, choices: int) -> None:
         """Continue a file of the same question. Raises ConfigError for any other file."""
         self.bounds: dict[int, Bound] = {}
-        self.sized: dict[tuple[int, str], Sized] = {}
+        self.sized: dict[tuple[int, str], SizeResult] = {}
         self._file: TextIO | None = None
         if path is None:
             return
@@ -58,7 +58,7 @@ class Kept:
         elif "sized" in entry:
             told = entry["sized"]
             told["attainment"] = float("nan") if told["attainment"] is None else told["attainment"]
-            found = Sized(**told)
+            found = SizeResult(**told)
             self.sized[found.number, entry["most"]] = found
 
     def _open(self, asked: dict[str, Any], whole: list[str]) -> None:
@@ -76,7 +76,7 @@ class Kept:
         self.bounds[found.number] = found
         self._write({"bound": asdict(found)})
 
-    def size(self, found: Sized, most: str) -> None:
+    def size(self, found: SizeResult, most: str) -> None:
         """Keep it.
 
         most: replicas at most with which it was searched

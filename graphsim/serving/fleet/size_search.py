@@ -11,7 +11,7 @@ import numpy as np
 from graphsim.compile.packing import packed
 from graphsim.hardware import load_hardware
 from graphsim.serving.fleet.size_choices import Choices
-from graphsim.serving.fleet.size_job import Bound, Question, Sized, SizeJob, bounds_of, size_all
+from graphsim.serving.fleet.size_job import Bound, Question, SizeJob, SizeResult, bounds_of, size_all
 from graphsim.serving.fleet.size_kept import Kept
 from graphsim.serving.fleet.size_order import DEPLOYMENT, PRICES, groups_of, pieces_of, rounds_of
 from graphsim.serving.fleet.size_table import Offer
@@ -42,7 +42,7 @@ class SizeSearch:
             for row in asked.rows
         ]
         self.groups = groups_of(asked.rows, PRICES)
-        self.found: dict[int, Sized] = {}
+        self.found: dict[int, SizeResult] = {}
         self.done = 0
 
     def offers(self) -> list[Offer]:
@@ -142,13 +142,13 @@ class SizeSearch:
         least = next((n for n in allowed if n >= bound.least), allowed[-1])
         return self._beside(bound) + self._unit(bound) * least
 
-    def _costs(self, found: Mapping[int, Sized]) -> Iterator[float]:
+    def _costs(self, found: Mapping[int, SizeResult]) -> Iterator[float]:
         for number, sized in found.items():
             if sized.kept:
                 bound = self.kept.bounds[number]
                 yield self._beside(bound) + self._unit(bound) * sized.replicas
 
-    def _cap(self, found: Mapping[int, Sized]) -> float:
+    def _cap(self, found: Mapping[int, SizeResult]) -> float:
         """What a fleet may cost and still be among those shown."""
         costs = sorted(self._costs(found))
         return costs[self.shown] if len(costs) > self.shown else inf

@@ -11,7 +11,7 @@ import numpy as np
 
 from graphsim.serving.capacity_runs import limits_text
 from graphsim.serving.fleet.size_choices import shown
-from graphsim.serving.fleet.size_job import Bound, Question, Sized, missed
+from graphsim.serving.fleet.size_job import Bound, Question, SizeResult, missed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +33,7 @@ class Offer:
     choice: Mapping[str, Any]
     unit: float
     bound: Bound
-    sized: Sized | None
+    sized: SizeResult | None
     cap: float
     beside: float = 0.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from graphsim.training.config_files.told import Source, Told
+from graphsim.training.config_files.config_values import ConfigValues, Source
 
 FOUR_BITS, EIGHT_BITS = "4", "8"
 
@@ -52,7 +52,7 @@ def tell_nested(source: Source, key: str, default: bool) -> None:
     source.told.suppose("nested", default)
 
 
-def method_of(told: Told) -> tuple[str, str]:
+def method_of(told: ConfigValues) -> tuple[str, str]:
     """The method's name, and the base's format if it differs from the method's own."""
     name = told.get("method", "")
     adapted = bool(told.under("lora.")) or told.get("adapter_config") is not None
@@ -78,7 +78,7 @@ def method_of(told: Told) -> tuple[str, str]:
     return name, base_format
 
 
-def adapter_data(told: Told) -> dict[str, Any] | None:
+def adapter_data(told: ConfigValues) -> dict[str, Any] | None:
     """The adapter in the form of PEFT's `adapter_config.json`; None if no file describes one."""
     given: Mapping[str, Any] | None = told.get("adapter_config")
     fields = told.under("lora.")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from graphsim.training.config_files.adapters import tell_bits, tell_lora, tell_nested, tell_targets
+from graphsim.training.config_files.config_values import PACKED, PADDED, Source
 from graphsim.training.config_files.sharding import read_deepspeed_key, read_fsdp
-from graphsim.training.config_files.told import PACKED, PADDED, Source
 from graphsim.training.config_files.trainer import (
     read_checkpointing,
     read_clipping,

@@ -12,7 +12,7 @@ from graphsim.files.present import is_present
 from graphsim.lora.config import LoraConfig
 from graphsim.models.loading import load_model
 from graphsim.training.config_files.adapters import adapter_data, method_of
-from graphsim.training.config_files.told import Told
+from graphsim.training.config_files.config_values import ConfigValues
 from graphsim.training.methods import load_method
 from graphsim.training.recipe import Recipe, load_recipe
 
@@ -39,7 +39,7 @@ class TrainingFile:
 
 
 def finished(
-    told: Told, formats: tuple[str, ...], folder: Path, devices: int | None, model: Any = None
+    told: ConfigValues, formats: tuple[str, ...], folder: Path, devices: int | None, model: Any = None
 ) -> TrainingFile:
     """The arguments. devices: total number, if known; model: used instead of the one in the files.
 
@@ -81,7 +81,7 @@ def finished(
     )  # fmt: skip
 
 
-def _recipe(told: Told, method: str) -> str | dict[str, Any]:
+def _recipe(told: ConfigValues, method: str) -> str | dict[str, Any]:
     """The recipe's name, or a mapping that inherits from it if the files change anything."""
     adapted = method not in ("full", "pretrain", "galore")
     amp = told.get("recipe.autocast")
@@ -113,7 +113,7 @@ def _chains_of(name: str) -> dict[str, Any]:
     }
 
 
-def _lora(told: Told, method: str) -> LoraConfig | None:
+def _lora(told: ConfigValues, method: str) -> LoraConfig | None:
     data = adapter_data(told)
     if data is None or method in ("full", "pretrain"):
         return None
@@ -129,7 +129,7 @@ def _lora(told: Told, method: str) -> LoraConfig | None:
     return found
 
 
-def _model(told: Told, folder: Path) -> str:
+def _model(told: ConfigValues, folder: Path) -> str:
     """The model's name, or its path where it lies next to the file. A missing model is a problem."""
     name = str(told.get("model"))
     beside = folder / name
@@ -145,7 +145,7 @@ def _model(told: Told, folder: Path) -> str:
     return name
 
 
-def _degrees(told: Told, devices: int | None) -> dict[str, Any]:
+def _degrees(told: ConfigValues, devices: int | None) -> dict[str, Any]:
     """Parallel degrees; data parallel over the devices that no other degree takes."""
     degrees = {name: value for name, value in told.under("degree.").items() if value not in (None, 1)}
     group = degrees.pop("shard_group", None)
@@ -167,7 +167,7 @@ def _degrees(told: Told, devices: int | None) -> dict[str, Any]:
     return degrees
 
 
-def _whole_batch(told: Told, replicas: int) -> None:
+def _whole_batch(told: ConfigValues, replicas: int) -> None:
     """DeepSpeed's train_batch_size: micro-batch x accumulation x replicas."""
     whole = told.get("global_batch")
     if whole is None:
@@ -183,7 +183,7 @@ def _whole_batch(told: Told, replicas: int) -> None:
         )
 
 
-def _raise(told: Told) -> None:
+def _raise(told: ConfigValues) -> None:
     of_files = [f"{source.name}: {problem}" for source in told.sources for problem in source.fields.problems]
     problems = list(dict.fromkeys([*of_files, *told.problems]))
     if problems:

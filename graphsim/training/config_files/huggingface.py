@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from graphsim.training.config_files.adapters import tell_bits, tell_lora, tell_nested, tell_targets
+from graphsim.training.config_files.config_values import PACKED, PADDED, Source
 from graphsim.training.config_files.sharding import STAGES, read_fsdp_config
-from graphsim.training.config_files.told import PACKED, PADDED, Source
 from graphsim.training.config_files.trainer import read_trainer
 
 LORA = {

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from graphsim.files.reading import Fields, load_mapping
-from graphsim.training.config_files.told import Source
+from graphsim.training.config_files.config_values import Source
 from graphsim.units import short
 
 SHAPING = frozenset((

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphsim.training.config_files.adapters import tell_lora, tell_nested, tell_targets
-from graphsim.training.config_files.told import PACKED, PADDED, Source
+from graphsim.training.config_files.config_values import PACKED, PADDED, Source
 from graphsim.training.config_files.trainer import read_trainer
 
 PROJECTED = {"use_galore": ("galore", 16), "use_apollo": ("apollo", 16)}

@@ -10,6 +10,7 @@ from graphsim.errors import ConfigError
 from graphsim.files.present import expanded, is_folder
 from graphsim.files.reading import Fields, load_mapping
 from graphsim.training.config_files.axolotl import read_axolotl
+from graphsim.training.config_files.config_values import ConfigValues, Source
 from graphsim.training.config_files.finish import TrainingFile, finished
 from graphsim.training.config_files.huggingface import (
     read_accelerate,
@@ -21,7 +22,6 @@ from graphsim.training.config_files.huggingface import (
 from graphsim.training.config_files.known_keys import left_over
 from graphsim.training.config_files.llama_factory import read_llama_factory
 from graphsim.training.config_files.sharding import read_deepspeed
-from graphsim.training.config_files.told import Source, Told
 from graphsim.training.config_files.torchtune import read_torchtune
 from graphsim.units import short
 
@@ -58,7 +58,7 @@ def read_training_config(
     ignore: unknown keys to skip even if their names suggest that they affect memory or time; or `all`
     Raises ConfigError naming file, key, value and what is allowed, with all problems of all files.
     """
-    told = Told()
+    told = ConfigValues()
     passed = _checked_ignore(ignore)
     if devices is not None and (isinstance(devices, bool) or not isinstance(devices, int) or devices < 1):
         raise ConfigError(f"devices = {short(devices)} is not allowed; expected a whole number from 1")
@@ -73,7 +73,7 @@ def read_training_config(
     return finished(told, formats, sources[0].folder, devices, model)
 
 
-def _source(ref: str | Path | Mapping[str, Any], told: Told, place: int) -> Source:
+def _source(ref: str | Path | Mapping[str, Any], told: ConfigValues, place: int) -> Source:
     if isinstance(ref, Mapping):
         data: Mapping[str, Any] = ref
         name, folder = f"mapping {place + 1}" if place else "the mapping", Path()

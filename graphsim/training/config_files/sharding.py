@@ -9,7 +9,7 @@ from typing import Any
 
 from graphsim.files.present import expanded, is_file
 from graphsim.files.reading import Fields, load_mapping
-from graphsim.training.config_files.told import Source
+from graphsim.training.config_files.config_values import Source
 from graphsim.units import short
 
 STRATEGIES = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from graphsim.training.config_files.adapters import tell_lora
-from graphsim.training.config_files.told import PACKED, PADDED, Source
+from graphsim.training.config_files.config_values import PACKED, PADDED, Source
 from graphsim.training.config_files.trainer import chunked_loss, read_optimizer
 
 OPTIMIZERS = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from graphsim.errors import ConfigError
+from graphsim.training.config_files.config_values import Source
 from graphsim.training.config_files.sharding import read_deepspeed_key, read_fsdp
-from graphsim.training.config_files.told import Source
 from graphsim.training.optimizers import load_optimizer
 from graphsim.units import short
 

@@ -108,7 +108,7 @@ LEARNED = {
 
 
 @dataclass
-class Seen(TorchDispatchMode):
+class AttentionSource(TorchDispatchMode):
     """Calls of graphsim's operators, and flops of matrix products as PyTorch's formulas have them."""
 
     scans: list[tuple[Any, ...]] = field(default_factory=list)
@@ -137,7 +137,7 @@ class Step:
     left: list[tuple[tuple[Any, ...], Any]]
     flops: Any
     inside: int = 0
-    seen: Seen | None = None
+    seen: AttentionSource | None = None
     env: Any = None
     symbols: dict[str, Any] = field(default_factory=dict)
 
@@ -200,7 +200,7 @@ def counted_inside(model: Any, counts: list[int]) -> Iterator[None]:
 
     def counting(own: Any) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
-            with Seen() as seen:
+            with AttentionSource() as seen:
                 out = own(*args, **kwargs)
             counts.append(seen.flops)
             return out
@@ -229,7 +229,7 @@ def numeric(kind: str) -> dict[str, Step]:
     """The model as it is, by numbers; one sequence where its decode step is wrong for several."""
     model = build(kind)
     ids = torch.zeros(sequences_of(kind), TOKENS, dtype=torch.long, device="meta")
-    seen = {step: Seen() for step in STEPS}
+    seen = {step: AttentionSource() for step in STEPS}
     counts: list[int] = []
     steps = {}
     with counted_inside(model, counts):
@@ -267,7 +267,7 @@ def symbolic(kind: str) -> dict[str, Step]:
                 if tensor is not None and not isinstance(tensor, FakeTensor):
                     store[name] = made.setdefault(id(tensor), fake(tensor))
     ids = fake(torch.zeros(3, 53, dtype=torch.long, device="meta"), 0, 1)
-    seen = {step: Seen() for step in STEPS}
+    seen = {step: AttentionSource() for step in STEPS}
     symbols = dict(zip(("batch", "length"), ids.shape, strict=True))
     with enable_python_dispatcher(), mode, kernels(model):
         return {

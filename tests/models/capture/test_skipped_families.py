@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext  # noqa: E402
 
 from graphsim.models.capture.kinds import Stack, kinds  # noqa: E402
-from graphsim.models.capture.skipping import PassedOver, run_one_of_each  # noqa: E402
+from graphsim.models.capture.skipping import SkippedLayers, run_one_of_each  # noqa: E402
 from tests.models.capture.dispatched import Rows, rows_of  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -239,7 +239,7 @@ def test_windows_of_a_vision_tower() -> None:
     tower = transformers.AutoModel.from_config(config).eval()
     patches, grid = torch.zeros(64, 3 * 2 * 14 * 14), torch.tensor([[1, 8, 8]])
 
-    def run(passed: PassedOver) -> tuple[Rows, list[Stack]]:
+    def run(passed: SkippedLayers) -> tuple[Rows, list[Stack]]:
         with torch.no_grad(), rows_of(tower) as rows:
             tower(patches, grid_thw=grid)
         return rows, passed.stacks

@@ -13,8 +13,8 @@ from torch import nn  # noqa: E402
 from graphsim.models.capture.kinds import kinds  # noqa: E402
 from graphsim.models.capture.skipping import (  # noqa: E402
     KindsDiffer,
-    PassedOver,
     Place,
+    SkippedLayers,
     one_of_each,
     run_one_of_each,
 )
@@ -23,8 +23,8 @@ from tests.models.capture.dispatched import Layer, Model, Rows, rows_of  # noqa:
 pytestmark = pytest.mark.slow
 
 
-def ran(model: nn.Module, *args: Any) -> tuple[Any, Rows, PassedOver]:
-    def run(passed: PassedOver) -> tuple[Any, Rows, PassedOver]:
+def ran(model: nn.Module, *args: Any) -> tuple[Any, Rows, SkippedLayers]:
+    def run(passed: SkippedLayers) -> tuple[Any, Rows, SkippedLayers]:
         with torch.no_grad(), rows_of(model) as rows:
             return model(*args), rows, passed
 

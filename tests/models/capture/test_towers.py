@@ -16,7 +16,7 @@ from graphsim.graph import walk  # noqa: E402
 from graphsim.models.build import build  # noqa: E402
 from graphsim.models.capture import capture  # noqa: E402
 from graphsim.models.capture.instantiate import meta_model  # noqa: E402
-from graphsim.models.capture.rows import Row, Taken  # noqa: E402
+from graphsim.models.capture.rows import Row, RowInput  # noqa: E402
 from graphsim.models.capture.windows import together  # noqa: E402
 from graphsim.models.config import ModelConfig  # noqa: E402
 from graphsim.models.media import Media  # noqa: E402
@@ -107,13 +107,13 @@ def test_windows_are_one_attention_with_the_pairs_of_all() -> None:
     windows = [
         Row(
             name=f"w{i}", kind="attention", op="sdpa", module="attn", scopes=(), outputs=((1, size, 3, 8),),
-            inputs=tuple(Taken(source, (1, 3, size, 8), i) for source in "qkv"), attributes={"queries": size},
+            inputs=tuple(RowInput(source, (1, 3, size, 8), i) for source in "qkv"), attributes={"queries": size},
         )
         for i, size in enumerate(sizes)
     ]  # fmt: skip
     joined = Row(
         name="cat", kind="aten", op="cat", module="attn", scopes=(), outputs=((1, sum(sizes), 3, 8),),
-        inputs=tuple(Taken(row.name, row.out) for row in windows),
+        inputs=tuple(RowInput(row.name, row.out) for row in windows),
     )  # fmt: skip
     rows = together([*windows, joined])
     assert {taken.source for taken in rows[-1].inputs} == {"w2"}

@@ -12,7 +12,7 @@ from graphsim.serving.disaggregated.hand_off import HAND_OFFS, HandOff
 from graphsim.serving.disaggregated.layout import CacheLayout
 from graphsim.serving.disaggregated.run import Pool, run_pools
 from graphsim.serving.disaggregated.run_logs import PoolLogs
-from graphsim.serving.disaggregated.transfer import Way
+from graphsim.serving.disaggregated.transfer import TransferPlan
 from graphsim.serving.rules import Rules
 from graphsim.traffic.table import RequestTable, request_table
 from tests.serving.line_price import LinePrice
@@ -28,8 +28,8 @@ def layout(ranks: int = 1, token_bytes: float = TOKEN_BYTES, buffers: int = 64, 
     return CacheLayout(stages=(cache,) * stages, ranks=ranks, buffers=buffers)
 
 
-def way(hand_off: HandOff, rate: float = inf, *, setup_s: float = 0.0, chunk: float = inf) -> Way:
-    return Way(
+def way(hand_off: HandOff, rate: float = inf, *, setup_s: float = 0.0, chunk: float = inf) -> TransferPlan:
+    return TransferPlan(
         link="a wire", bytes_per_s=rate, setup_s=setup_s, descriptor_s=0.0, hand_off=hand_off, sender=layout(),
         receiver=layout(), chunk_tokens=chunk,
     )  # fmt: skip

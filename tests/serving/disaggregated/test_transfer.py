@@ -11,7 +11,7 @@ import graphsim as gs
 from graphsim.serving.disaggregated.hand_off import HAND_OFFS, HandOff
 from graphsim.serving.disaggregated.layout import layout_of, link_bytes
 from graphsim.serving.disaggregated.links import Links
-from graphsim.serving.disaggregated.transfer import FREE, Transfer, Way, read_transfer, way_between
+from graphsim.serving.disaggregated.transfer import FREE, Transfer, TransferPlan, read_transfer, way_between
 from tests.serving.disaggregated.pools import TOKEN_BYTES, layout, way
 
 
@@ -19,7 +19,9 @@ def deployment(model: str = "llama-3.1-8b", hardware: str = "h100-sxm", tp: int 
     return gs.Deployment(model, hardware, parallelism=gs.Parallelism(tp=tp, pp=pp), engine="vllm")
 
 
-def between(prefill: gs.Deployment, decode: gs.Deployment, given: Transfer, workers: tuple[int, int] = (1, 1)) -> Way:
+def between(
+    prefill: gs.Deployment, decode: gs.Deployment, given: Transfer, workers: tuple[int, int] = (1, 1)
+) -> TransferPlan:
     return way_between(
         prefill, decode, (layout_of(prefill), layout_of(decode)), HandOff(), given, workers=workers, block_tokens=16,
         chunk_tokens=8192,

@@ -9,12 +9,12 @@ import sympy
 
 from graphsim.models.capture.raising.block import Block, Claim
 from graphsim.models.capture.raising.elementwise import norm
-from graphsim.models.capture.raising.held import Seen, is_of_another_layer, reads_alone, seen_of
-from graphsim.models.capture.raising.node import Node, Sized, count
+from graphsim.models.capture.raising.held import AttentionSource, is_of_another_layer, reads_alone, seen_of
+from graphsim.models.capture.raising.node import Node, StepSize, count
 from graphsim.models.capture.raising.paths import absorb, path, together
 from graphsim.models.capture.raising.rope import claim_rope
 from graphsim.models.capture.raising.rows import is_fusable
-from graphsim.models.capture.rows import Row, Taken
+from graphsim.models.capture.rows import Row, RowInput
 
 
 def claim_attention(block: Block) -> None:
@@ -33,7 +33,7 @@ def claim_attention(block: Block) -> None:
         block.claim([row], _cache, own=id(row) in own)
 
 
-def _claim_around(block: Block, seen: Seen) -> None:
+def _claim_around(block: Block, seen: AttentionSource) -> None:
     row, cache = seen.row, seen.cache
     query, key, value = row.inputs[:3]
     sizes = _sizes(block, seen)
@@ -48,7 +48,7 @@ def _claim_around(block: Block, seen: Seen) -> None:
         absorb(block, path(block, taken).rows, [row.name])
 
 
-def _before_norm(block: Block, top: Taken, readers: set[str]) -> Taken:
+def _before_norm(block: Block, top: RowInput, readers: set[str]) -> RowInput:
     """The input of a norm right before attention, whose rows are added to the readers; `top` if there is none."""
     leaves = path(block, top).leaves
     claim = block.claimed.get(leaves[0].source) if len(leaves) == 1 else None
@@ -59,7 +59,7 @@ def _before_norm(block: Block, top: Taken, readers: set[str]) -> Taken:
     return taken[0] if len(taken) == 1 else top
 
 
-def _note_norm(block: Block, top: Taken, heads: Any, width: Any) -> None:
+def _note_norm(block: Block, top: RowInput, heads: Any, width: Any) -> None:
     """Record the numbers of heads and their width for a per-head norm between a projection and attention."""
     waiting, seen = [top.source], set[str]()
     while waiting:
@@ -74,7 +74,7 @@ def _note_norm(block: Block, top: Taken, heads: Any, width: Any) -> None:
             waiting += [taken.source for taken in row.inputs]
 
 
-def _sizes(block: Block, seen: Seen) -> dict[str, Any]:
+def _sizes(block: Block, seen: AttentionSource) -> dict[str, Any]:
     """Numbers of heads and queries of an attention, and the widths of its heads."""
     row = seen.row
     query = row.inputs[0]
@@ -95,7 +95,7 @@ def _sizes(block: Block, seen: Seen) -> dict[str, Any]:
     return {"heads": heads, "kv_heads": kv_heads, "head_dim": head_dim, "tokens": tokens, "plain": not seen.behind}
 
 
-def _distinct(block: Block, leaf: Taken) -> Any:
+def _distinct(block: Block, leaf: RowInput) -> Any:
     """Number of elements of a value, without repetitions of heads."""
     seen, whole = count(leaf.shape), block.whole.get(leaf.source)
     return whole if whole is not None and block.less(whole, seen) else seen
@@ -126,7 +126,7 @@ def _cache(block: Block, claim: Claim) -> None:
 
 def _attention(block: Block, claim: Claim) -> None:
     """Add a softmax attention node, including the cache if that holds the keys and values unchanged."""
-    seen: Seen = claim.facts["seen"]
+    seen: AttentionSource = claim.facts["seen"]
     row, cache = seen.row, seen.cache
     query, key, value = row.inputs[:3]
     sizes = _sizes(block, seen)
@@ -143,7 +143,7 @@ def _attention(block: Block, claim: Claim) -> None:
     if added or tables or row.attributes.get("biased"):
         fields["biased"] = True
     if cache is not None:
-        taken: Sequence[Sequence[Taken]] = ([query], [cache.inputs[0]], [cache.inputs[1]])
+        taken: Sequence[Sequence[RowInput]] = ([query], [cache.inputs[0]], [cache.inputs[1]])
     else:
         taken, more = _without_cache(block, seen)
         fields |= more
@@ -156,7 +156,7 @@ def _attention(block: Block, claim: Claim) -> None:
     block.add(node, [row.name])
 
 
-def _window(block: Block, seen: Seen) -> int:
+def _window(block: Block, seen: AttentionSource) -> int:
     """Window of keys that a query sees, 0 for all: from the call, the cache or an attribute of enclosing modules."""
     row, cache = seen.row, seen.cache
     given = row.attributes.get("window") or (cache.attributes.get("window") if cache is not None else 0)
@@ -172,11 +172,11 @@ def _window(block: Block, seen: Seen) -> int:
     return 0
 
 
-def _is_parameter(block: Block, taken: Taken) -> bool:
+def _is_parameter(block: Block, taken: RowInput) -> bool:
     return taken.source.partition(":")[2] in block.parameters
 
 
-def _without_cache(block: Block, seen: Seen) -> tuple[list[list[Taken]], dict[str, Any]]:
+def _without_cache(block: Block, seen: AttentionSource) -> tuple[list[list[RowInput]], dict[str, Any]]:
     """Inputs and fields of an attention that has no cache of its own."""
     query, key, value = seen.row.inputs[:3]
     if seen.behind:
@@ -194,7 +194,7 @@ def _without_cache(block: Block, seen: Seen) -> tuple[list[list[Taken]], dict[st
     return [[query], [key], [value]], free
 
 
-def _note_expansion(block: Block, key: Taken) -> None:
+def _note_expansion(block: Block, key: RowInput) -> None:
     rows = (block.by_name.get(leaf.source) for leaf in path(block, key).leaves)
     name = next((row.module.rpartition(".")[2] for row in rows if row is not None and row.kind == "linear"), "")
     if name:
@@ -212,5 +212,5 @@ def _spans(row: Row, sizes: dict[str, Any]) -> dict[str, Any]:
     pairs = queries * (queries + 1) / sympy.Integer(2) if row.attributes.get("causal") else queries * keys
     pairs = row.attributes.get("pairs", pairs)
     return {
-        "queries": Sized(sizes["tokens"]), "rows": Sized(sequences * keys), "pairs": Sized(sequences * pairs),
+        "queries": StepSize(sizes["tokens"]), "rows": StepSize(sequences * keys), "pairs": StepSize(sequences * pairs),
     }  # fmt: skip

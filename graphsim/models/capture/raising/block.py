@@ -9,9 +9,9 @@ from typing import Any
 import sympy
 import torch
 
-from graphsim.models.capture.raising.node import Node, Sized, count
+from graphsim.models.capture.raising.node import Node, StepSize, count
 from graphsim.models.capture.raising.rows import is_fusable
-from graphsim.models.capture.rows import Row, Taken
+from graphsim.models.capture.rows import Row, RowInput
 from graphsim.models.capture.symbols import Symbols
 
 INPUT = "input"
@@ -104,7 +104,7 @@ class Block:
 
     # inputs of rows ------------------------------------------------------------------------------------------------
 
-    def flows(self, taken: Taken) -> bool:
+    def flows(self, taken: RowInput) -> bool:
         """Whether an input is an activation: neither a weight nor derived from positions only."""
         source = taken.source
         if source in self.alive or source in (self.entry, self.encoded):
@@ -131,10 +131,10 @@ class Block:
         self.spent.update(own)
         return sum(self.parameters[name].numel() for name in own)
 
-    def outside(self, rows: Sequence[Row]) -> list[Taken]:
+    def outside(self, rows: Sequence[Row]) -> list[RowInput]:
         """Inputs of rows from other rows, without duplicate slices of a value."""
         inner = {row.name for row in rows}
-        found: dict[tuple[str, Any, Any], Taken] = {}
+        found: dict[tuple[str, Any, Any], RowInput] = {}
         for row in rows:
             for taken in row.inputs:
                 if taken.source not in inner and self.flows(taken):
@@ -154,9 +154,9 @@ class Block:
             return self.nodes[node].fields["part_elems"][part] if part else self.nodes[node].elems
         return self.whole[source]
 
-    def take(self, takens: Sequence[Taken]) -> tuple[tuple[str, ...], Any]:
+    def take(self, takens: Sequence[RowInput]) -> tuple[tuple[str, ...], Any]:
         """Node names of some inputs, with part nodes where only a slice is read, and their total number of elements."""
-        by_source: dict[str, list[Taken]] = {}
+        by_source: dict[str, list[RowInput]] = {}
         for taken in takens:
             self.ensure(taken.source)
             by_source.setdefault(self.values.get(taken.source, taken.source), []).append(taken)
@@ -192,14 +192,14 @@ class Block:
             module = source.partition("|")[0].rpartition(".")[2] or "outside"
             name = self.unique(f"{module}_value")
             self.add(Node(name=name, op="value", inputs=(), elems=self.whole[source],
-                          fields={"elems": Sized(self.whole[source])}, source=source), [source])  # fmt: skip
+                          fields={"elems": StepSize(self.whole[source])}, source=source), [source])  # fmt: skip
         return self.values[source]
 
     def _part(self, name: str, key: Any, elems: Any) -> str:
         known = self.parts.get((name, key, elems))
         if known is None:
             known = self.unique(f"{name.replace('.', '_')}_part")
-            self.add(Node(name=known, op="part", inputs=(name,), elems=elems, fields={"elems": Sized(elems)}), [])
+            self.add(Node(name=known, op="part", inputs=(name,), elems=elems, fields={"elems": StepSize(elems)}), [])
             self.parts[(name, key, elems)] = known
         return known
 
@@ -221,7 +221,7 @@ class Block:
         self.values.update(dict.fromkeys(sources, node.name))
         return node.name
 
-    def stand_in(self, row: Row, taken: Taken) -> None:
+    def stand_in(self, row: Row, taken: RowInput) -> None:
         """Make a row that needs no kernel an alias of its input."""
         self.values[row.name] = self.value(taken.source)
 

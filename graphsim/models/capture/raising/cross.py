@@ -9,7 +9,7 @@ from typing import Any
 import sympy
 
 from graphsim.models.capture.raising.block import INPUT, SOURCE
-from graphsim.models.capture.raising.node import Node, Sized
+from graphsim.models.capture.raising.node import Node, StepSize
 from graphsim.models.capture.symbols import ENCODED
 
 OTHERWISE = ("cached", "kept", "causal", "window")
@@ -72,10 +72,10 @@ def _leading(cross: Node, encoded: Mapping[str, Node]) -> list[Node]:
 def _on_encoded_rows(node: Node, rows: Any) -> None:
     """Express a node's sizes in the number of rows that a step encodes."""
     for key, size in node.fields.items():
-        if isinstance(size, Sized):
+        if isinstance(size, StepSize):
             each = sympy.simplify(size.value / rows)
             if each.is_number:
-                node.fields[key] = Sized(each * ENCODED)
+                node.fields[key] = StepSize(each * ENCODED)
 
 
 def _say_cross(cross: Node, encoded: Mapping[str, Node], rows: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import sympy
 
 from graphsim.models.capture.raising.block import Block, Claim
-from graphsim.models.capture.raising.node import Node, Sized, count
+from graphsim.models.capture.raising.node import Node, StepSize, count
 from graphsim.models.capture.raising.paths import SCALINGS, is_plain
 from graphsim.models.capture.raising.products import PRODUCTS
 from graphsim.models.capture.raising.rows import NONLINEAR, SUMS, is_copy
@@ -47,7 +47,7 @@ def norm(block: Block, claim: Claim) -> None:
         return
     inputs, _ = block.take(values)
     if len(values) == 2:
-        gate = {"elems": Sized(elems), "reads": Sized(sympy.expand(2 * elems))}
+        gate = {"elems": StepSize(elems), "reads": StepSize(sympy.expand(2 * elems))}
         inputs = (
             block.add(Node(name=block.unique("gate"), op="activation", inputs=inputs, elems=elems, fields=gate), []),
         )
@@ -56,7 +56,7 @@ def norm(block: Block, claim: Claim) -> None:
     heads = sympy.simplify(count_of_rows / (count_of_rows if block.symbols.each else _tokens(block, rows[-1].out)))
     fields: dict[str, Any] = {
         "width": width,
-        "rows": Sized(count_of_rows),
+        "rows": StepSize(count_of_rows),
         "weights": block.learned(names),
         "module": block.module_name(rows[0].module),
     }
@@ -109,7 +109,7 @@ def pointwise(block: Block, claim: Claim) -> None:
         op = "add"
     else:
         op = "activation" if any(row.op in NONLINEAR for row in rows) else "elementwise"
-        fields = {"elems": Sized(elems), "reads": Sized(taken)}
+        fields = {"elems": StepSize(elems), "reads": StepSize(taken)}
         if not computing:
             fields["steps"] = 0
         if names:
@@ -124,7 +124,7 @@ def pointwise(block: Block, claim: Claim) -> None:
 def _of_weights(block: Block, last: Row, names: list[str]) -> None:
     """Add a node for a value computed from weights only, such as position embeddings resized to an image."""
     elems = count(last.out)
-    fields = {"elems": Sized(elems), "weights": block.learned(names)}
+    fields = {"elems": StepSize(elems), "weights": block.learned(names)}
     node = Node(name=block.unique(last.op.strip("_")), op="compute", inputs=(), elems=elems, fields=fields,
                 weights=tuple(names))  # fmt: skip
     block.add(node, [last.name])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import sympy
 
 from graphsim.models.capture.raising.block import Block
-from graphsim.models.capture.raising.node import KEEPING, Node, Sized
+from graphsim.models.capture.raising.node import KEEPING, Node, StepSize
 
 LOGIT_ROWS = sympy.Symbol("logit_rows", positive=True, integer=True)
 
@@ -54,7 +54,7 @@ def logits(block: Block, nodes: Sequence[Node]) -> list[Node]:
     take = Node(name=block.unique("last_tokens"), op="take_rows", inputs=first.inputs, elems=first.elems)
     first.inputs = (take.name,)
     for node in nodes[at:]:
-        node.fields = {k: _per_row(v, rows) if isinstance(v, Sized) else v for k, v in node.fields.items()}
+        node.fields = {k: _per_row(v, rows) if isinstance(v, StepSize) else v for k, v in node.fields.items()}
     del last.fields["m"]
     return [*nodes[:at], take, *nodes[at:]]
 
@@ -84,6 +84,6 @@ def _first_by_rows(nodes: Sequence[Node], last: Node) -> Node:
     return last
 
 
-def _per_row(size: Sized, rows: sympy.Expr) -> Sized:
+def _per_row(size: StepSize, rows: sympy.Expr) -> StepSize:
     each = sympy.simplify(size.value / rows)
-    return Sized(each * LOGIT_ROWS) if each.is_number and not sympy.sympify(size.value).is_number else size
+    return StepSize(each * LOGIT_ROWS) if each.is_number and not sympy.sympify(size.value).is_number else size

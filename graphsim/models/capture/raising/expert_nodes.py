@@ -12,10 +12,10 @@ from graphsim.models.capture.raising.block import Block, Claim
 from graphsim.models.capture.raising.elementwise import pointwise
 from graphsim.models.capture.raising.expert_products import Product, bias_of, is_empty, is_wide
 from graphsim.models.capture.raising.mixtures import MADE, Mixture
-from graphsim.models.capture.raising.node import Node, Sized, count
+from graphsim.models.capture.raising.node import Node, StepSize, count
 from graphsim.models.capture.raising.products import weight_of
 from graphsim.models.capture.raising.rows import is_copy
-from graphsim.models.capture.rows import Row, Taken
+from graphsim.models.capture.rows import Row, RowInput
 
 
 def _chosen(block: Block, product: Product) -> int:
@@ -110,7 +110,7 @@ def _again(block: Block, pair: list[Product]) -> None:
     inputs, taken = block.take([product.value])
     elems = sympy.expand(product.rows * n)
     fields: dict[str, Any] = {
-        "elems": Sized(elems), "reads": Sized(taken), "flops": Sized(sympy.expand(2 * elems * product.k)),
+        "elems": StepSize(elems), "reads": StepSize(taken), "flops": StepSize(sympy.expand(2 * elems * product.k)),
     }  # fmt: skip
     node = Node(name=block.unique("expert_pass"), op="compute", inputs=inputs, elems=elems, fields=fields)
     block.add(node, [row.name for one in pair for row in (one.row, *one.more)])
@@ -198,15 +198,15 @@ def _shared(block: Block, product: Product, bias: bool) -> Node:
     n, k = (product.experts * product.n, product.k) if first else (product.n, product.experts * product.k)
     tokens = sympy.simplify(product.rows / product.experts)
     inputs = block.take([_unspread(block, product.value)])[0] if first else block.take([product.value])[0]
-    fields: dict[str, Any] = {"n": n, "k": k, "m": Sized(tokens), "module": product.module, "bias": bias, "bare": True,
-                              "all_linear": False}  # fmt: skip
+    fields: dict[str, Any] = {"n": n, "k": k, "m": StepSize(tokens), "module": product.module, "bias": bias,
+                              "bare": True, "all_linear": False}  # fmt: skip
     name = block.unique(product.module.rpartition(".")[2])
     return Node(name=name, op="gemm", inputs=inputs, elems=sympy.expand(tokens * n), fields=fields)
 
 
-def _unspread(block: Block, taken: Taken) -> Taken:
+def _unspread(block: Block, taken: RowInput) -> RowInput:
     """A value without its repetitions."""
-    return Taken(taken.source, (block.elems_of(taken.source),))
+    return RowInput(taken.source, (block.elems_of(taken.source),))
 
 
 def nothing(block: Block, claim: Claim) -> None:
@@ -233,7 +233,7 @@ def activation(block: Block, claim: Claim) -> None:
 
 
 def _is_view_ofbias_of(block: Block, row: Row) -> bool:
-    return bool(bias_of(block, Taken(row.name, ())))
+    return bool(bias_of(block, RowInput(row.name, ())))
 
 
 def combine(block: Block, claim: Claim) -> None:

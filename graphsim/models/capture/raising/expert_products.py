@@ -13,7 +13,7 @@ from graphsim.models.capture.raising.block import Block
 from graphsim.models.capture.raising.node import count
 from graphsim.models.capture.raising.products import PRODUCTS, is_linear, weight_of
 from graphsim.models.capture.raising.rows import is_copy, is_fusable
-from graphsim.models.capture.rows import Row, Taken
+from graphsim.models.capture.rows import Row, RowInput
 
 _GATHERS = "index index_select gather take_along_dim _unsafe_index embedding"
 GATHERS = frozenset(_GATHERS.split())
@@ -44,7 +44,7 @@ class Product:
     """
 
     row: Row
-    value: Taken
+    value: RowInput
     weights: tuple[str, ...]
     experts: int
     n: int
@@ -58,7 +58,7 @@ class Product:
     ahead: list[Product] = field(default_factory=list)
     inner: list[Row] = field(default_factory=list)
     gathers: list[Row] = field(default_factory=list)
-    tokens: list[Taken] = field(default_factory=list)
+    tokens: list[RowInput] = field(default_factory=list)
     everywhere: bool = False
 
     @property
@@ -67,7 +67,7 @@ class Product:
         return sympy.simplify(count(self.row.out) / self.n)
 
 
-def is_empty(taken: Taken) -> bool:
+def is_empty(taken: RowInput) -> bool:
     """Whether an input is empty, as for an expert without rows."""
     return any(size == 0 for size in taken.shape)
 
@@ -138,7 +138,7 @@ def _product(block: Block, row: Row) -> Product | None:
     return _stacked(given, weight, parameter, row) or _single(block, given, weight, parameter)
 
 
-def _stacked(given: Product, weight: Taken, parameter: torch.nn.Parameter, row: Row) -> Product | None:
+def _stacked(given: Product, weight: RowInput, parameter: torch.nn.Parameter, row: Row) -> Product | None:
     """A GEMM with a parameter that holds all experts: with all of it, one expert's weights per row, or one expert's."""
     if row.op == "_grouped_mm":
         given.experts, given.grouped = int(weight.shape[0]), True
@@ -151,7 +151,7 @@ def _stacked(given: Product, weight: Taken, parameter: torch.nn.Parameter, row: 
     return given if given.experts > 1 else None
 
 
-def _single(block: Block, given: Product, weight: Taken, parameter: torch.nn.Parameter) -> Product | None:
+def _single(block: Block, given: Product, weight: RowInput, parameter: torch.nn.Parameter) -> Product | None:
     """A GEMM with the linear layer of one expert among similar ones; None if there are none."""
     owner = given.row.module
     if parameter.dim() != 2 or not owner or not is_linear(block.model.get_submodule(owner)):
@@ -192,7 +192,7 @@ def _module(block: Block, name: str) -> str:
     return block.module_name(name).removesuffix(".weight")
 
 
-def _behind_index(block: Block, taken: Taken) -> Taken:
+def _behind_index(block: Block, taken: RowInput) -> RowInput:
     """The weight from which each row gathers its expert's part; the value itself if it is not gathered."""
     row = block.row(taken.source)
     return row.inputs[0] if row is not None and row.op in GATHERS and row.inputs else taken
@@ -239,12 +239,12 @@ def _add_once(products: list[Product], one: Product) -> None:
         products.append(one)
 
 
-def is_wide(block: Block, taken: Taken, product: Product) -> bool:
+def is_wide(block: Block, taken: RowInput, product: Product) -> bool:
     """Whether a value has more than one element per routed row, unlike routing weights and expert indices."""
     return block.at(count(taken.shape)) > 1.5 * block.at(product.rows)
 
 
-def bias_of(block: Block, taken: Taken) -> str:
+def bias_of(block: Block, taken: RowInput) -> str:
     """Name of the parameter with the experts' biases from which each row gathers its own; "" for other values."""
     row = block.row(taken.source)
     name = weight_of(row.inputs[0]) if row is not None and row.op in GATHERS and row.inputs else ""

@@ -12,7 +12,7 @@ from graphsim.models.capture.raising import expert_nodes
 from graphsim.models.capture.raising.block import Block
 from graphsim.models.capture.raising.expert_products import Product, expert_products, is_empty
 from graphsim.models.capture.raising.mixtures import Mixture, last_of, mixtures
-from graphsim.models.capture.rows import Taken
+from graphsim.models.capture.rows import RowInput
 
 
 def claim_experts(block: Block) -> None:
@@ -32,7 +32,7 @@ def claim_experts(block: Block) -> None:
             if tail:
                 block.claim(tail, expert_nodes.combine, mixture=mixture, product=last)
     for row in block.used:
-        if is_empty(Taken(row.name, row.out)):
+        if is_empty(RowInput(row.name, row.out)):
             block.claim([row], expert_nodes.nothing)
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 from graphsim.models.capture.raising.block import Block
 from graphsim.models.capture.raising.paths import path
-from graphsim.models.capture.rows import Row, Taken
+from graphsim.models.capture.rows import Row, RowInput
 
 
 @dataclass(slots=True, kw_only=True)
-class Seen:
+class AttentionSource:
     """An attention and the origin of its keys and values.
 
     row: the attention
@@ -23,22 +23,22 @@ class Seen:
     behind: list[Row] = field(default_factory=list)
 
 
-def seen_of(block: Block, row: Row) -> Seen:
+def seen_of(block: Block, row: Row) -> AttentionSource:
     """The origin of an attention's keys and values."""
     held = [_held(block, taken) for taken in row.inputs[1:3]]
     if held[0] is not None and held[0] is held[1]:
-        return Seen(row=row, cache=held[0])
+        return AttentionSource(row=row, cache=held[0])
     behind: dict[str, Row] = {}
     for taken in row.inputs[1:3]:
         behind |= {cache.name: cache for cache in _behind(block, taken)}
     if not behind and (cache := _kept_otherwise(block, row)) is not None:
-        return Seen(row=row, cache=cache)
-    return Seen(row=row, behind=list(behind.values()))
+        return AttentionSource(row=row, cache=cache)
+    return AttentionSource(row=row, behind=list(behind.values()))
 
 
 def _kept_otherwise(block: Block, row: Row) -> Row | None:
     """The row that updates a cache of the model's own code: its result goes to the next step, or extends a state."""
-    fresh: list[Taken] = []
+    fresh: list[RowInput] = []
     for taken in row.inputs[1:3]:
         leaves = path(block, taken).leaves
         if any(is_of_another_layer(block, leaf) for leaf in leaves):
@@ -55,19 +55,19 @@ def _kept_otherwise(block: Block, row: Row) -> Row | None:
     )  # fmt: skip
 
 
-def is_of_another_layer(block: Block, taken: Taken) -> bool:
+def is_of_another_layer(block: Block, taken: RowInput) -> bool:
     """Whether a value is the content of another layer's cache."""
     return "|update|" in taken.source and taken.source not in block.by_name
 
 
-def _is_kept(block: Block, taken: Taken) -> bool:
+def _is_kept(block: Block, taken: RowInput) -> bool:
     """Whether a value computed in this step is passed to the next step."""
     if taken.source.startswith("state:"):
         return False
     return taken.source in block.kept or any(row.name in block.kept for row in path(block, taken).rows)
 
 
-def _new(block: Block, taken: Taken) -> Taken:
+def _new(block: Block, taken: RowInput) -> RowInput:
     """The new part that is appended to a state."""
     for row in path(block, taken).rows:
         states = [more for more in row.inputs if more.source.startswith("state:")]
@@ -76,14 +76,14 @@ def _new(block: Block, taken: Taken) -> Taken:
     return taken
 
 
-def _held(block: Block, taken: Taken) -> Row | None:
+def _held(block: Block, taken: RowInput) -> Row | None:
     """The cache whose whole content a value is; None if there is none."""
     leaves = path(block, taken).leaves
     row = block.by_name.get(leaves[0].source) if len(leaves) == 1 else None
     return row if row is not None and row.kind == "kv_cache" else None
 
 
-def _behind(block: Block, taken: Taken, depth: int = 4) -> list[Row]:
+def _behind(block: Block, taken: RowInput, depth: int = 4) -> list[Row]:
     """Caches from which a value is computed through norms and projections."""
     found: list[Row] = []
     for leaf in path(block, taken).leaves:
@@ -97,12 +97,12 @@ def _behind(block: Block, taken: Taken, depth: int = 4) -> list[Row]:
     return found
 
 
-def reads_alone(block: Block, seen: Seen) -> bool:
+def reads_alone(block: Block, seen: AttentionSource) -> bool:
     """Whether this attention is the only reader of its cache."""
     waiting = [] if seen.cache is None else [seen.cache.name]
     while waiting:
         for user in block.users.get(waiting.pop(), []):
-            if user.name in {row.name for row in path(block, Taken(user.name, user.out)).rows}:
+            if user.name in {row.name for row in path(block, RowInput(user.name, user.out)).rows}:
                 waiting.append(user.name)
             elif user is not seen.row:
                 return False

@@ -10,7 +10,7 @@ from graphsim.models.capture.raising.expert_products import GATHERS, Product, bi
 from graphsim.models.capture.raising.node import count
 from graphsim.models.capture.raising.products import PRODUCTS, weight_of
 from graphsim.models.capture.raising.rows import is_copy, is_fusable
-from graphsim.models.capture.rows import Row, Taken
+from graphsim.models.capture.rows import Row, RowInput
 
 _SCATTERS = "index_add index_add_ scatter_add scatter_add_ scatter_reduce index_put index_put_ sum einsum"
 SCATTERS = frozenset(_SCATTERS.split())
@@ -101,7 +101,7 @@ def _tail(block: Block, last: Product, own: set[str]) -> list[Row]:
     return found[:end]
 
 
-def _brings_back(block: Block, row: Row, rest: list[Taken], last: Product, home: bool) -> bool:
+def _brings_back(block: Block, row: Row, rest: list[RowInput], last: Product, home: bool) -> bool:
     if any(weight_of(one) in block.parameters for one in rest):
         return False
     others = [one for one in rest if block.flows(one) and _made(block, one) is None and not bias_of(block, one)]
@@ -115,11 +115,11 @@ def _is_scaling(row: Row) -> bool:
     return row.op in ("mul", "div", "mul_", "div_") and len(row.inputs) == 1
 
 
-def _prepared(block: Block, taken: Taken) -> Row | None:
+def _prepared(block: Block, taken: RowInput) -> Row | None:
     return block.row(taken.source) if bias_of(block, taken) else _made(block, taken)
 
 
-def _made(block: Block, taken: Taken) -> Row | None:
+def _made(block: Block, taken: RowInput) -> Row | None:
     """The row that allocates the tensor for results; None if there is none."""
     row = block.row(taken.source)
     return row if row is not None and row.op in MADE else None
@@ -145,5 +145,5 @@ def _chooses(row: Row) -> bool:
     return is_fusable(row) or row.op in CHOOSING
 
 
-def _is_narrow(block: Block, taken: Taken, product: Product) -> bool:
+def _is_narrow(block: Block, taken: RowInput, product: Product) -> bool:
     return not is_empty(taken) and not is_wide(block, taken, product)

@@ -11,7 +11,7 @@ import sympy
 
 
 @dataclass(frozen=True, slots=True)
-class Sized:
+class StepSize:
     """A quantity of one step as an expression of the recording's symbols."""
 
     value: Any

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from graphsim.models.capture.raising.block import Block, Claim
 from graphsim.models.capture.raising.node import Node, count
 from graphsim.models.capture.raising.rows import is_copy, is_fusable
-from graphsim.models.capture.rows import Row, Taken
+from graphsim.models.capture.rows import Row, RowInput
 
 SCALINGS = frozenset({"mul", "div", "mul_", "div_"})
 
@@ -25,7 +25,7 @@ class Path:
     """
 
     rows: list[Row] = field(default_factory=list)
-    leaves: list[Taken] = field(default_factory=list)
+    leaves: list[RowInput] = field(default_factory=list)
 
 
 def is_plain(block: Block, row: Row) -> bool:
@@ -40,11 +40,11 @@ def is_plain(block: Block, row: Row) -> bool:
     return row.op in SCALINGS and len(row.inputs) - len(factors) == 1 and all(_is_scale(taken) for taken in factors)
 
 
-def _is_scale(taken: Taken) -> bool:
+def _is_scale(taken: RowInput) -> bool:
     return not taken.shape or taken.shape[-1] == 1
 
 
-def path(block: Block, taken: Taken) -> Path:
+def path(block: Block, taken: RowInput) -> Path:
     """The path from a value back through unclaimed plain rows."""
     found, waiting, seen = Path(), [taken], set[str]()
     while waiting:
@@ -64,15 +64,15 @@ def path(block: Block, taken: Taken) -> Path:
     return found
 
 
-def _chosen(block: Block, one: Taken, row: Row, value: Taken) -> Taken:
+def _chosen(block: Block, one: RowInput, row: Row, value: RowInput) -> RowInput:
     """The part of a row's input that the given part of its result depends on."""
     if row.op == "copy_":
         before = block.by_name.get(value.source)
-        return value if before is None or value is not row.inputs[0] else Taken(before.name, before.out)
+        return value if before is None or value is not row.inputs[0] else RowInput(before.name, before.out)
     if block.less(count(one.shape), count(row.out)):
-        return Taken(value.source, one.shape, (row.name, one.offset))
+        return RowInput(value.source, one.shape, (row.name, one.offset))
     if row.op in SELECTIONS and block.less(count(row.out), count(value.shape)):
-        return Taken(value.source, row.out, row.name)
+        return RowInput(value.source, row.out, row.name)
     return value
 
 
@@ -142,7 +142,7 @@ def turns(block: Block, row: Row) -> bool:
     return row.op in SCALINGS and any(len(taken.shape) > 1 and not _is_scale(taken) for taken in factors)
 
 
-def together(block: Block, values: Sequence[Taken]) -> str:
+def together(block: Block, values: Sequence[RowInput]) -> str:
     """The node of the value behind these views; a `join` node if there are several."""
     leaves = [leaf for value in values for leaf in path(block, value).leaves]
     names, elems = block.take(leaves)

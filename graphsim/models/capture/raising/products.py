@@ -10,8 +10,8 @@ import torch
 from graphsim.models.capture.adapters import all_linear
 from graphsim.models.capture.raising import scans
 from graphsim.models.capture.raising.block import Block
-from graphsim.models.capture.raising.node import Node, Sized, count
-from graphsim.models.capture.rows import Row, Taken
+from graphsim.models.capture.raising.node import Node, StepSize, count
+from graphsim.models.capture.rows import Row, RowInput
 from graphsim.ops.custom import NO_FORMULA
 
 _PRODUCTS = "mm addmm bmm baddbmm matmul addbmm _grouped_mm dot mv addmv"
@@ -20,7 +20,7 @@ _CONVOLUTIONS = "convolution _convolution conv1d conv2d conv3d cudnn_convolution
 CONVOLUTIONS = frozenset(_CONVOLUTIONS.split())
 
 
-def weight_of(taken: Taken) -> str:
+def weight_of(taken: RowInput) -> str:
     """Name of the weight if an input is one; "" for an activation."""
     kind, _, name = taken.source.partition(":")
     return name if kind == "weight" else ""
@@ -39,7 +39,7 @@ def linear(block: Block, row: Row) -> None:
     gemm(block, row, values[0], n=n, k=k, matrix=matrix, bias=len(weights) > 1)
 
 
-def gemm(block: Block, row: Row, value: Taken, *, n: Any, k: Any, matrix: Taken, bias: bool) -> None:
+def gemm(block: Block, row: Row, value: RowInput, *, n: Any, k: Any, matrix: RowInput, bias: bool) -> None:
     """Add a GEMM with a weight, or with some of a weight's rows.
 
     value: the activation
@@ -56,7 +56,7 @@ def gemm(block: Block, row: Row, value: Taken, *, n: Any, k: Any, matrix: Taken,
     inputs, _ = block.take([value])
     reached = all_linear(block.model)
     fields: dict[str, Any] = {
-        "n": int(n), "k": int(k), "m": Sized(sympy.expand(count(row.out) / n)), "module": block.module_name(name),
+        "n": int(n), "k": int(k), "m": StepSize(sympy.expand(count(row.out) / n)), "module": block.module_name(name),
         "bias": bias, "all_linear": reached.has_module(name) if is_module else reached.has_parameter(weight),
     }  # fmt: skip
     if not is_module:
@@ -91,7 +91,7 @@ def product(block: Block, row: Row) -> None:
     inputs, elems = block.take(values)
     flops = row.flops if row.flops else 0
     fields: dict[str, Any] = {
-        "elems": Sized(count(row.out)), "reads": Sized(elems), "flops": Sized(sympy.expand(flops)),
+        "elems": StepSize(count(row.out)), "reads": StepSize(elems), "flops": StepSize(sympy.expand(flops)),
         "weights": block.learned(weights),
     }  # fmt: skip
     node = Node(name=block.unique(row.op.strip("_")), op="compute", inputs=inputs, elems=count(row.out), fields=fields,
@@ -108,7 +108,7 @@ def embedding(block: Block, row: Row) -> None:
     entries, width = block.parameters[table].shape[0], row.out[-1]
     module, _, leaf = table.rpartition(".")
     rows = sympy.expand(count(row.out) / width)
-    fields: dict[str, Any] = {"entries": int(entries), "width": int(width), "tokens": Sized(rows)}
+    fields: dict[str, Any] = {"entries": int(entries), "width": int(width), "tokens": StepSize(rows)}
     if table in block.spent:
         fields["shared"] = True
     block.spent.add(table)
@@ -134,10 +134,10 @@ def convolution(block: Block, row: Row) -> None:
     results = count(row.out)
     taps = filters[0].numel()
     fields: dict[str, Any] = {
-        "elems": Sized(results), "reads": Sized(elems), "weights": block.learned(names),
+        "elems": StepSize(results), "reads": StepSize(elems), "weights": block.learned(names),
     }  # fmt: skip
     depthwise = filters.shape[1] == 1
-    fields["vector_flops" if depthwise else "flops"] = Sized(sympy.expand(2 * results * taps))
+    fields["vector_flops" if depthwise else "flops"] = StepSize(sympy.expand(2 * results * taps))
     name = block.unique(names[0].rpartition(".")[0].rpartition(".")[2])
     block.add(
         Node(name=name, op="compute", inputs=inputs, elems=results, fields=fields, weights=tuple(names)), [row.name]
@@ -150,10 +150,10 @@ def other(block: Block, row: Row) -> None:
     names = [name for taken in row.inputs if (name := weight_of(taken)) in block.parameters]
     inputs, elems = block.take(values)
     fields: dict[str, Any] = {
-        "elems": Sized(count(row.out)), "reads": Sized(elems), "weights": block.learned(names),
+        "elems": StepSize(count(row.out)), "reads": StepSize(elems), "weights": block.learned(names),
     }  # fmt: skip
     if row.flops:
-        fields["flops"] = Sized(sympy.expand(row.flops))
+        fields["flops"] = StepSize(sympy.expand(row.flops))
     else:
         fields["note"] = f"{NO_FORMULA}: {row.op}"
     name = block.unique(row.op.strip("_"))

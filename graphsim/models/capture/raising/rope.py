@@ -11,11 +11,11 @@ import sympy
 from graphsim.models.capture.raising.block import Block, Claim
 from graphsim.models.capture.raising.node import Node, count
 from graphsim.models.capture.raising.paths import cone, leading_only, path, turns
-from graphsim.models.capture.rows import Row, Taken
+from graphsim.models.capture.rows import Row, RowInput
 
 
 @dataclass(slots=True, kw_only=True)
-class Turned:
+class RotatedPart:
     """The rotated part of queries or keys.
 
     top: the complete queries or keys, rotated or not
@@ -26,15 +26,17 @@ class Turned:
     whole: whether top consists only of the rotated part and the rest of the same value
     """
 
-    top: Taken
+    top: RowInput
     rows: list[Row]
     ends: list[Row]
     plain: list[Row]
-    source: Taken
+    source: RowInput
     whole: bool
 
 
-def claim_rope(block: Block, query: Taken, keys: Sequence[Taken], *, readers: set[str], sizes: dict[str, Any]) -> None:
+def claim_rope(
+    block: Block, query: RowInput, keys: Sequence[RowInput], *, readers: set[str], sizes: dict[str, Any]
+) -> None:
     """Claim the rows that apply the rotary embedding to queries and keys.
 
     query: the queries
@@ -66,13 +68,13 @@ def claim_rope(block: Block, query: Taken, keys: Sequence[Taken], *, readers: se
     block.claim([*rows, *plain], _rope, lazy=True, **facts)
 
 
-def turned(block: Block, top: Taken, readers: set[str]) -> Turned | None:
+def turned(block: Block, top: RowInput, readers: set[str]) -> RotatedPart | None:
     """The rotated part of a value; None if nothing is rotated, or if the parts come from several values."""
     way = path(block, top)
     inside = readers | {row.name for row in way.rows}
     rows: dict[str, Row] = {}
     ends: list[Row] = []
-    rest: list[Taken] = []
+    rest: list[RowInput] = []
     for leaf in way.leaves:
         row = block.by_name.get(leaf.source)
         if row is None or row.name in block.values or row.name in block.claimed:
@@ -93,17 +95,17 @@ def turned(block: Block, top: Taken, readers: set[str]) -> Turned | None:
     whole = {taken.source for taken in rest} <= sources
     ordered = sorted(rows.values(), key=block.place)
     plain = leading_only(block, way.rows, readers)
-    return Turned(top=top, rows=ordered, ends=ends, plain=plain, source=outside[0], whole=whole)
+    return RotatedPart(top=top, rows=ordered, ends=ends, plain=plain, source=outside[0], whole=whole)
 
 
-def _part(found: Turned, whole: bool) -> Taken:
+def _part(found: RotatedPart, whole: bool) -> RowInput:
     """The part of the source that is rotated; with `whole`, including the rest that is not."""
     ends = [end.out for end in found.ends]
     shape = found.top.shape if whole else (*ends[0][:-1], sum(end[-1] for end in ends))
-    return Taken(found.source.source, shape, found.source.offset)
+    return RowInput(found.source.source, shape, found.source.offset)
 
 
-def _heads(part: Taken, sizes: dict[str, Any], whole: bool) -> Any:
+def _heads(part: RowInput, sizes: dict[str, Any], whole: bool) -> Any:
     width = sizes["head_dim"] if whole else part.shape[-1]
     return sympy.simplify(count(part.shape) / (sizes["tokens"] * width))
 

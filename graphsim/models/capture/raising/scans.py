@@ -9,7 +9,7 @@ import sympy
 
 from graphsim.models.capture.raising.block import Block
 from graphsim.models.capture.raising.node import Node, count
-from graphsim.models.capture.rows import Row, Taken
+from graphsim.models.capture.rows import Row, RowInput
 
 
 def scan(block: Block, row: Row) -> None:
@@ -45,7 +45,7 @@ def convolution(block: Block, row: Row) -> None:
     block.add(node, [row.name])
 
 
-def _once(takens: list[Taken]) -> list[Taken]:
+def _once(takens: list[RowInput]) -> list[RowInput]:
     return list({(taken.source, taken.offset, taken.shape): taken for taken in takens}.values())
 
 

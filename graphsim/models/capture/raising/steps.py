@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from graphsim.models.capture.raising.node import Node, Sized
+from graphsim.models.capture.raising.node import Node, StepSize
 from graphsim.models.capture.symbols import NoFormulaError, Symbols, formula, text
 
 SAID = ("cached", "all_linear", "gated")
@@ -39,9 +39,9 @@ def program(
 
 def _alike(one: Node, other: Node) -> bool:
     fixed = [
-        {k: v for k, v in n.fields.items() if not isinstance(v, Sized) and k != "part_elems"} for n in (one, other)
+        {k: v for k, v in n.fields.items() if not isinstance(v, StepSize) and k != "part_elems"} for n in (one, other)
     ]
-    sizes = [{k for k, v in n.fields.items() if isinstance(v, Sized)} for n in (one, other)]
+    sizes = [{k for k, v in n.fields.items() if isinstance(v, StepSize)} for n in (one, other)]
     return (
         (one.name, one.op, one.inputs) == (other.name, other.op, other.inputs)
         and fixed[0] == fixed[1]
@@ -53,14 +53,16 @@ def _entry(symbols: Symbols, node: Node, other: Node | None) -> Entry:
     sizes = {
         key: text(formula(symbols, value.value, other.fields[key].value if other is not None else None))
         for key, value in node.fields.items()
-        if isinstance(value, Sized)
+        if isinstance(value, StepSize)
     }
     return written(node, sizes)
 
 
 def _only_decode(symbols: Symbols, node: Node) -> Entry:
     sizes = {
-        key: text(formula(symbols, None, value.value)) for key, value in node.fields.items() if isinstance(value, Sized)
+        key: text(formula(symbols, None, value.value))
+        for key, value in node.fields.items()
+        if isinstance(value, StepSize)
     }
     return written(node, sizes)
 

@@ -8,7 +8,7 @@ from math import inf
 from graphsim.serving.requests import Request
 
 
-class Coming:
+class Arrivals:
     """Requests on their way to an engine, and how long their clients wait.
 
     next_s: when the scheduler may next receive a request

@@ -12,21 +12,21 @@ from graphsim.ops import IndexScores, Op
 from graphsim.ops.adapter_weights import BuiltWeights
 from graphsim.ops.formats import Format
 from graphsim.passes.backward_rules import BackwardRules
-from graphsim.passes.gradients.scope import Scope, Storage, Taken, greater
+from graphsim.passes.gradients.scope import OpInput, Scope, Storage, greater
 from graphsim.symbolic.points import agree
 from graphsim.symbolic.questions import may_be_nonzero
 from graphsim.units import Num
 
 
 @dataclass(slots=True)
-class Here:
+class ForwardNode:
     """One node of the forward pass as seen by its gradient rule: its inputs and the gradient of its result."""
 
     name: str
     op: Op
     scope: Scope
     dy: list[Value]
-    inputs: list[Taken]
+    inputs: list[OpInput]
 
     @property
     def rules(self) -> BackwardRules:
@@ -34,7 +34,7 @@ class Here:
         return self.scope.rules
 
     @property
-    def flowing(self) -> list[Taken]:
+    def flowing(self) -> list[OpInput]:
         """Inputs that are differentiable values, neither weights nor choices."""
         return [taken for taken in self.inputs if not (taken.op.constant or isinstance(taken.op, IndexScores))]
 
@@ -73,7 +73,7 @@ class Here:
         )  # fmt: skip
         return self.scope.emit(f"{self.name}.{part}", op, inputs)
 
-    def keep_input(self, taken: Taken, live: Num) -> list[Value]:
+    def keep_input(self, taken: OpInput, live: Num) -> list[Value]:
         """Save the storage of one input."""
         return self.scope.keep_value(taken.value, live)
 
@@ -95,13 +95,13 @@ class Here:
         return self.scope.keep(storage, elems, live, form or self.op.activations, each, takes_memory)
 
     @property
-    def made_of(self) -> list[Taken]:
+    def made_of(self) -> list[OpInput]:
         """Weights that an adapter computes from trained parameters in every forward pass, used in place by this
         node.
         """
         return [taken for taken in self.inputs if _is_made(taken)]
 
-    def give(self, taken: Taken, gradient: list[Value]) -> None:
+    def give(self, taken: OpInput, gradient: list[Value]) -> None:
         """Pass on the gradient of an input, if it requires one."""
         if may_be_nonzero(taken.need):
             self.scope.give(taken.value, gradient)
@@ -128,7 +128,7 @@ class Here:
                 self.give(taken, joined(mine))
 
 
-def _is_made(taken: Taken) -> bool:
+def _is_made(taken: OpInput) -> bool:
     return isinstance(taken.op, BuiltWeights) and may_be_nonzero(taken.need)
 
 

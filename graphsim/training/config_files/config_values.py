@@ -14,7 +14,7 @@ PADDED = "sequences count at their greatest length: nothing packs them or pads t
 
 
 @dataclass(slots=True, kw_only=True)
-class Told:
+class ConfigValues:
     """Values by name.
 
     values: arguments of `train`, `plan.NAME` of `fine_tune_plan`, `degree.NAME` of Parallelism, `lora.NAME` as PEFT's
@@ -85,7 +85,7 @@ class Source:
     fields: Fields
     name: str
     folder: Path
-    told: Told
+    told: ConfigValues
 
     def place(self, key: str) -> str:
         """The location of a key, for messages."""

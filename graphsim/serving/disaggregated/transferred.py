@@ -13,7 +13,7 @@ preempted.
 
 
 @dataclass(slots=True, eq=False)
-class Handed(Request):
+class TransferredRequest(Request):
     """The state of a handed-over request.
 
     awaited: whether the worker knows how long its client waits
@@ -23,7 +23,7 @@ class Handed(Request):
     awaited: bool = field(default=False, init=False)
 
     @classmethod
-    def of(cls, request: Request) -> Handed:
+    def of(cls, request: Request) -> TransferredRequest:
         """The same request for a decode worker."""
         return cls(
             request.adapter, request.segments, request.goes_on, request.row, request.inputs, request.outputs,
