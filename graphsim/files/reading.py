@@ -67,11 +67,11 @@ def load_mapping(path: Path) -> dict[str, Any]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    data: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in data:
-            raise ConfigError(f"key '{key}' is given twice")
-        data[key] = value
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for i, key in enumerate(keys) if key in keys[:i])
+        raise ConfigError(f"key '{twice}' is given twice")
     return data
 
 
