@@ -16,7 +16,7 @@ import pytest
 
 import graphsim as gs
 from graphsim.compile.reasons import why_not_recorded
-from graphsim.cost import measured
+from graphsim.cost.blocks import BLOCKS
 from graphsim.cost.families.registry import FAMILIES, Family
 from graphsim.cost.surfaces.surface import Surface
 from graphsim.cost.surfaces.tables import Term
@@ -69,13 +69,15 @@ def measured_s(op: Op, hardware: Hardware, parameters: Any, kernel_s: Callable[[
 
 
 def register(monkeypatch: pytest.MonkeyPatch, price: Callable[..., Num]) -> None:
-    """A module in `cost/families`, its line in the registry, how operations come to its kernels, and whose it is."""
+    """A module in `cost/families`, one in `cost/blocks`, their lines in the registries, and whose family it is."""
     module: Any = ModuleType(f"graphsim.cost.families.{NAME}")
     module.latency_s, module.LEVELS, module.SURFACES, module.needed = price, (("device",),), (), lambda _: ()
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setitem(FAMILIES, NAME, Family(name=NAME, numbers=("rows",), groups=(), layout=("rows",), ops=(NAME,)))
-    monkeypatch.setitem(measured._LATENCY, NAME, module.latency_s)
-    monkeypatch.setitem(measured._MEASURED, NAME, measured_s)
+    block: Any = ModuleType(f"graphsim.cost.blocks.{NAME}")
+    block.measured_s = measured_s
+    monkeypatch.setitem(sys.modules, block.__name__, block)
+    monkeypatch.setitem(BLOCKS, NAME, ())
     monkeypatch.setattr(Norm, "family", NAME)
 
 

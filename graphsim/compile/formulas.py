@@ -16,14 +16,13 @@ from graphsim.compile.evaluated import Evaluated, Inputs
 from graphsim.compile.guards import guards_of, noted
 from graphsim.compile.lowered import Lowered, lowered_of
 from graphsim.compile.manifest import Input, manifest_of
-from graphsim.compile.structure import has_variable_rates, kind_of_structure, recordable, structure_of
+from graphsim.compile.structure import has_variable_rates, kind_of_prices, recordable, structure_of
 from graphsim.compile.symbols import CONTEXT, constants_of
 from graphsim.compile.uncollected import uncollected
 from graphsim.cost.base import annotate
 from graphsim.cost.rates import has_many_rates, rates_of
 from graphsim.deployment.inference import Inference
 from graphsim.deployment.memory import Memory
-from graphsim.deployment.scenarios import take
 from graphsim.graph import walk
 from graphsim.symbolic.expr import Expr, NotRecordable, Tape
 from graphsim.symbolic.growing_sum import GrowingSum
@@ -53,7 +52,7 @@ class Formulas(Evaluated):
         they are those of the inference's device.
         constants: whether the fitted constants of its prices are, by the names of `constants`; surfaces are not
         Raises NotRecordable if a pass needs an actual number."""
-        graphs = lowered_of(inference) if tape is None else Lowered(inference, tape)
+        graphs = (lowered_of(inference) if tape is None else None) or Lowered(inference, tape or Tape())
         self._given = inference
         self._tape, step = graphs.tape, graphs.step
         self._inference = graphs.on(inference, rates=rates, constants=constants)
@@ -197,16 +196,18 @@ _structures: Memo[Formulas | None] = Memo(most=256)
 
 def _of_device(inference: Inference) -> Evaluated | None:
     """The formulas of a structure, on the inference's device if its rates are single values."""
+    graphs = lowered_of(inference)
+    if graphs is None:
+        return None
     if not has_variable_rates(inference):
         return _compile(inference, rates=False)
-    found = _structures.get(kind_of_structure(inference), lambda: _compile(inference, rates=True))
+    kind = [graphs, *kind_of_prices(inference, graphs.families)]
+    found = _structures.get(kind, lambda: _compile(inference, rates=True))
     device = inference.hardware
     return found if found is None or has_many_rates(device) else BoundFormulas(found, rates_of(device))
 
 
 def _compile(inference: Inference, *, rates: bool) -> Formulas | None:
-    single = inference if inference.scenarios is None else take(inference, 0)
-    single.check_passes()
     try:
         with uncollected():
             return Formulas(inference, rates=rates)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from functools import cache
 from typing import Any
@@ -43,11 +43,13 @@ def structure_of(inference: Inference) -> list[Any]:
     return [repr(inference.requests.media), *shape_of(inference.deployment)]
 
 
-def kind_of_structure(inference: Inference) -> list[Any]:
-    """The same without the device's rates, if prices are formulas of them."""
-    device, price = inference.hardware, inference.price
-    prices = price.structure if isinstance(price, Prices) else (*kind_of(device), price)
-    return [repr(inference.requests.media), *prices, *graph_of(inference.deployment)]
+def kind_of_prices(inference: Inference, families: Iterable[str]) -> tuple[Any, ...]:
+    """Everything that determines the structure of its price formulas, except the device's rates.
+
+    families: the cost families whose fits its prices depend on
+    """
+    price = inference.price
+    return price.structure(families) if isinstance(price, Prices) else (*kind_of(inference.hardware), price)
 
 
 def shape_of(deployment: Deployment) -> list[Any]:

@@ -25,7 +25,7 @@ from graphsim.composed.sparse_blocks import (
     phase_of,
 )
 from graphsim.cost.base import annotate
-from graphsim.cost.blocks import sparse_shape
+from graphsim.cost.blocks.sparse import sparse_shape
 from graphsim.cost.calibrated import Prices
 from graphsim.cost.families.formats import dtype_of
 from graphsim.cost.families.overlap import overlapped

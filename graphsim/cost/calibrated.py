@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any
 
 from graphsim.cost.base import Cost, CostModel, Trusted
+from graphsim.cost.blocks import KernelTime, Parameters
 from graphsim.cost.constants import constants_of, with_constants
 from graphsim.cost.families import mla
 from graphsim.cost.families.blend import Blend
 from graphsim.cost.families.registry import FAMILIES
-from graphsim.cost.measured import KernelTime, Parameters, kernel_seconds, latency_seconds, price_of
+from graphsim.cost.measured import kernel_seconds, latency_seconds, price_of
 from graphsim.cost.parameters.basis import basis
 from graphsim.cost.parameters.borrowed import record_of
 from graphsim.cost.parameters.engines import BASE, KernelTable
@@ -92,16 +93,19 @@ class Prices(Trusted):
         """The constants that are symbols."""
         return {name: value for name, value in self._changed.items() if isinstance(value, Expr)}
 
-    @property
-    def structure(self) -> tuple[Any, ...]:
-        """Everything except rates that determines the structure of its price formulas, as parts of a key for `Memo`."""
+    def structure(self, families: Iterable[str]) -> tuple[Any, ...]:
+        """Everything except rates that determines the structure of price formulas, as parts of a key for `Memo`.
+
+        families: those whose fits the prices depend on; the fits of others are not read
+        """
+        fits = [part for family in families for part in (family, *parts_of(self._fits[family]))]
         changed = [(name, None if isinstance(value, Expr) else value) for name, value in self._changed.items()]
-        return (*kind_of(self._hardware), *parts_of(self._fits), *changed)
+        return (*kind_of(self._hardware), *fits, *changed)
 
     @cached_property
-    def _kinds(self) -> Kinds:
-        """Its recorded kernels; only a trace reads the fits of all families."""
-        return _kinds.get(self.structure, dict[Any, Any])
+    def _kinds(self) -> Mapping[str, Kinds]:
+        """The recorded kernels of each family."""
+        return Lazily(FAMILIES, lambda family: _kinds.get(self.structure([family]), dict[Any, Any]))
 
     def kernels_on(self, hardware: Hardware) -> RecordedKernels:
         """Seconds of kernels whose sizes may be symbols, on the device with rates that may be symbols too."""
@@ -153,4 +157,4 @@ class Prices(Trusted):
         return kernel_seconds(self._hardware, self._parameters, shape)
 
 
-_kinds: Memo[Kinds] = Memo(most=64)
+_kinds: Memo[Kinds] = Memo(most=512)

@@ -33,12 +33,13 @@ KernelTime = Callable[..., Num]
 """Seconds of a kernel on a device, from its shape, and from other values of fitted constants where there are any."""
 
 Kinds = dict[Any, Kernel | Opaque]
-"""Recorded functions by kind of kernel, for devices that differ in rates alone."""
+"""Recorded functions by kind of kernel of one family, for devices that differ in rates alone."""
 
 
 class RecordedKernels:
     """Seconds of the kernels of one device, whose rates may be symbols.
 
+    kinds: the recorded functions of each family
     constants: fitted constants that are symbols, by name
     """
 
@@ -46,7 +47,7 @@ class RecordedKernels:
         self,
         hardware: Hardware,
         kernel_s: KernelTime,
-        kinds: Kinds,
+        kinds: Mapping[str, Kinds],
         constants: Mapping[str, Expr] = MappingProxyType({}),
     ) -> None:
         self._hardware, self._kernel_s, self._kinds = hardware, kernel_s, kinds
@@ -60,9 +61,10 @@ class RecordedKernels:
         held = {name: getattr(shape, name) for name in names_of(type(shape))}  # type: ignore[arg-type]
         sizes = PRODUCT if isinstance(shape, GemmShape) else [n for n, size in held.items() if isinstance(size, Expr)]
         key = (type(shape), *[None if name in sizes else _plain(value) for name, value in held.items()])
-        if key not in self._kinds:
-            self._kinds[key] = self._kind(shape, sizes)
-        kernel, at = self._kinds[key], [held[name] for name in sizes]
+        kinds = self._kinds[shape.family]
+        if key not in kinds:
+            kinds[key] = self._kind(shape, sizes)
+        kernel, at = kinds[key], [held[name] for name in sizes]
         if isinstance(kernel, Opaque):
             return applied(kernel, *at, *self._rates.values(), *self._fitted(shape.family).values())
         given = {**self._rates, **self._constants}

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from graphsim.cost.base import CostModel
-from graphsim.cost.blocks import kinds_of
+from graphsim.cost.blocks.collectives import kinds_of
+from graphsim.cost.blocks.gemm import kernel_shape, product_of
 from graphsim.cost.calibrated import Prices
 from graphsim.cost.families import collectives, gemm
 from graphsim.cost.families.collectives import CUSTOM_LIMIT_BYTES, CollectiveShape
 from graphsim.cost.interconnect import runs_own_all_reduce
-from graphsim.cost.products import kernel_shape, product_of
 from graphsim.hardware import Hardware
 from graphsim.ops import Collective, Gemm, Op
 from graphsim.ops.lora_kernels import LoraKernel

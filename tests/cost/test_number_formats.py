@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 
 import graphsim as gs
-from graphsim.cost.blocks import attention_shape, expert_shape
+from graphsim.cost.blocks.attention import attention_shape
+from graphsim.cost.blocks.gemm import product_of
+from graphsim.cost.blocks.moe import expert_shape
 from graphsim.cost.calibrated import calibrated
 from graphsim.cost.families import attention_work
 from graphsim.cost.families.formats import DTYPES, dtype_of, stored_bytes
 from graphsim.cost.kernels import roofline_kernels
-from graphsim.cost.products import product_of
 from graphsim.cost.roofline import roofline
 from graphsim.errors import ConfigError, HardwareError
 from graphsim.hardware import COMPUTE_FORMATS, Hardware, list_hardware, load_hardware

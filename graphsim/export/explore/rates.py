@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import Any
 
-from graphsim.compile.structure import has_variable_rates, kind_of_structure
+from graphsim.compile.lowered import lowered_of
+from graphsim.compile.structure import has_variable_rates, kind_of_prices
 from graphsim.cost.rates import rates_of, with_rates
 from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.inference import Inference, Requests
@@ -56,18 +57,18 @@ def rates_among(deployments: Deployments, devices: Iterable[Hardware], requests:
 def _is_exact(deployment: Deployment, requests: Requests) -> bool:
     """Whether one formula gives the prices at every position of the sliders."""
     inference = Inference(deployment=deployment, requests=requests)
-    if not has_variable_rates(inference):
+    graphs = lowered_of(inference)
+    if graphs is None or not has_variable_rates(inference):
         return False
+    families = graphs.families
     memo: Memo[object] = Memo(most=32)
-    own = memo.get(kind_of_structure(inference), object)
+    own = memo.get(kind_of_prices(inference, families), object)
     ends = PLACES[0], PLACES[-1]
     moving = ("bandwidth", "peak", "clock")
     try:
-        return all(
-            memo.get(kind_of_structure(_scaled(deployment, requests, dict(zip(moving, corner, strict=True)))), object)
-            is own
-            for corner in product(ends, repeat=len(moving))
-        )
+        corners = [dict(zip(moving, corner, strict=True)) for corner in product(ends, repeat=len(moving))]
+        scaled = [_scaled(deployment, requests, scales) for scales in corners]
+        return all(memo.get(kind_of_prices(other, families), object) is own for other in scaled)
     except GraphsimError:
         return False
 

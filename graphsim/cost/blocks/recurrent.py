@@ -1,4 +1,4 @@
-"""Convolutions and scans in a graph, as shapes of the measured kernels."""
+"""Convolutions and scans along sequences, as shapes of the measured kernels."""
 
 from __future__ import annotations
 
@@ -6,13 +6,23 @@ from collections.abc import Callable
 
 import numpy as np
 
+from graphsim.cost.blocks import KernelTime, Parameters
 from graphsim.cost.families.recurrent_work import RecurrentShape
-from graphsim.ops import CausalConv, Scan
+from graphsim.cost.roofline import compute_s
+from graphsim.hardware import Hardware
+from graphsim.ops import CausalConv, Op, Scan
 from graphsim.ops.scan import STATE_BYTES
 from graphsim.units import Num
 
 NEARLY_NONE = 1e-9
 """A divisor instead of zero sequences."""
+
+
+def measured_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
+    """Limited by the device's peaks."""
+    if not isinstance(op, CausalConv | Scan) or not op.mechanism or not parameters["recurrent"]:
+        return None
+    return np.maximum(recurrent_s(op, kernel_s), compute_s(op, op.work(), hardware))
 
 
 def recurrent_shape(op: CausalConv | Scan, phase: str, batch: Num, tokens: Num) -> RecurrentShape:

@@ -1,4 +1,4 @@
-"""GEMMs in a graph, adapters' included, as calls of the measured kernels."""
+"""GEMMs, adapters' included, as calls of the measured kernels."""
 
 from __future__ import annotations
 
@@ -8,12 +8,21 @@ from typing import Any
 
 import numpy as np
 
+from graphsim.cost.blocks import KernelTime, Parameters
 from graphsim.cost.families import gemm
-from graphsim.cost.families.batched_gemm import BatchedShape
 from graphsim.cost.families.gemm import GemmShape
+from graphsim.cost.roofline import matrix_peak
 from graphsim.hardware import Hardware
-from graphsim.ops import Gemm, GroupedGemm, HeadGemm, LoraGemm
+from graphsim.ops import Gemm, GroupedGemm, HeadGemm, LoraGemm, Op
 from graphsim.units import Num
+
+
+def measured_s(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: KernelTime) -> Num | None:
+    """Raises HardwareError if the device lacks the number format."""
+    if not isinstance(op, Gemm) or not op.weights.gemm:
+        return None
+    matrix_peak(op, hardware)  # raises if the device lacks the format
+    return product_s(parameters["gemm"], hardware, product_of(op), kernel_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,14 +69,6 @@ def product_of(op: Gemm) -> Product:
     )  # fmt: skip
 
 
-def batched_shape(op: HeadGemm) -> BatchedShape:
-    """The batched kernel of many heads."""
-    return BatchedShape(
-        m=op.m, n=op.n, k=op.k, heads=op.heads, dtype=op.weights.gemm, weight_bytes=op.weights.bytes,
-        activation_bytes=op.activations.bytes,
-    )  # fmt: skip
-
-
 def kernel_shape(product: Product) -> GemmShape:
     """One call of a GEMM."""
     return GemmShape(
@@ -92,3 +93,8 @@ def constants(parameters: Mapping[str, Any]) -> Mapping[str, float]:
     """The constants of 16-bit GEMMs, which represent the whole device."""
     entry: Mapping[str, float] = parameters.get("bfloat16", {}).get("constants", gemm.START)
     return entry
+
+
+def captured_launch_s(parameters: Parameters, hardware: Hardware) -> Num:
+    """Start of a kernel inside a captured graph, as fitted with the 16-bit GEMMs; `cost/measured.py` has the others."""
+    return constants(parameters["gemm"])["launch_clocks"] / hardware.clock_hz
