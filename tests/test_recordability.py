@@ -26,7 +26,7 @@ from graphsim.cost.families.exchange_work import LIKE, ExchangeShape
 from graphsim.cost.families.gemm import GemmShape
 from graphsim.cost.families.hyper_connections import HyperConnectionShape
 from graphsim.cost.families.mla_work import MlaShape
-from graphsim.cost.families.moe import MoeShape
+from graphsim.cost.families.moe_work import MoeShape
 from graphsim.cost.families.quantize import QuantizeShape
 from graphsim.cost.families.recurrent_work import RecurrentShape
 from graphsim.cost.families.registry import FAMILIES

@@ -10,7 +10,6 @@ from typing import Any
 from graphsim.cost.base import Cost, CostModel, Trusted
 from graphsim.cost.blocks import KernelTime, Parameters
 from graphsim.cost.constants import constants_of, with_constants
-from graphsim.cost.families import mla
 from graphsim.cost.families.blend import Blend
 from graphsim.cost.families.registry import FAMILIES
 from graphsim.cost.measured import kernel_seconds, latency_seconds, price_of
@@ -48,7 +47,7 @@ def calibrated(hardware: Hardware, table: KernelTable = BASE) -> tuple[CostModel
     def parameters_of(family: str) -> Mapping[str, Any]:
         parameters = found[family].parameters or {}
         if family == "mla" and table.engine and parameters and not isinstance(parameters, Blend):
-            return mla.served(parameters, basis(hardware, family).parameters or {})
+            return FAMILIES["mla"].module.served(parameters, basis(hardware, family).parameters or {})
         return parameters
 
     records = Lazily(FAMILIES, lambda family: record_of(hardware, family, found[family], table.engine))

@@ -62,7 +62,7 @@ def price_of(op: Op, hardware: Hardware, parameters: Parameters, kernel_s: Kerne
 
 def kernel_seconds(hardware: Hardware, parameters: Parameters, shape: Any) -> Num:
     """Seconds of one kernel of the family that its shape names."""
-    seconds = FAMILIES[shape.family].module.latency_s(parameters[shape.family], hardware, shape)
+    seconds: Num = FAMILIES[shape.family].module.latency_s(parameters[shape.family], hardware, shape)
     return seconds if isinstance(seconds, Expr) else np.asarray(seconds)[()]
 
 

@@ -23,7 +23,6 @@ import numpy as np
 
 from graphsim.cost.families.formats import dtype_of
 from graphsim.cost.families.gemm import CAPTURED, GemmShape
-from graphsim.cost.families.moe import MoeShape
 from graphsim.cost.surfaces.tables import Array
 from graphsim.errors import ConfigError
 from graphsim.units import Num, as_number, short
@@ -102,20 +101,10 @@ def with_captured(record: Record, theirs: Record) -> Record:
     return {**record, "quantiles": kinds, "common": common}
 
 
-@singledispatch
 def sizes_of(shape: Any) -> dict[str, Num]:
-    """The sizes of a shape, which say how far it lies from others."""
+    """The sizes of a shape, which say how far it lies from others: those that it states (`sizes`), else its numbers."""
     kind: Any = type(shape)
-    return {name: getattr(shape, name) for name in _names(kind, "Num")}
-
-
-@sizes_of.register
-def _(shape: MoeShape) -> dict[str, Num]:
-    """Of the experts' part on one device, however they are cut."""
-    return {
-        "m": shape.m, "hidden": shape.hidden, "inter": shape.inter / shape.tp, "topk": shape.topk,
-        "experts": shape.experts / shape.ep,
-    }  # fmt: skip
+    return shape.sizes if hasattr(shape, "sizes") else {name: getattr(shape, name) for name in _names(kind, "Num")}
 
 
 @lru_cache(maxsize=64)

@@ -6,6 +6,7 @@ Williams, Waterman and Patterson, "Roofline: An Insightful Visual Performance Mo
 from __future__ import annotations
 
 from functools import reduce
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -16,9 +17,11 @@ from graphsim.hardware import Hardware
 from graphsim.ops import AllToAll, Collective, Launch, Op, Residency, SendReceive
 from graphsim.ops.base import Work
 from graphsim.ops.formats import RATES, SAME_WIDTH
-from graphsim.ops.lora_kernels import LoraKernel
 from graphsim.symbolic.questions import may_be_nonzero
 from graphsim.units import Num
+
+if TYPE_CHECKING:
+    from graphsim.ops.lora_kernels import LoraKernel
 
 
 def roofline(op: Op, hardware: Hardware) -> Cost:
@@ -44,8 +47,9 @@ def roofline(op: Op, hardware: Hardware) -> Cost:
     if may_be_nonzero(work.host_bytes):
         network_s = network_s + work.host_bytes / hardware.host_link.bytes_per_s
     busy_s = reduce(np.maximum, (computing_s, memory_s, network_s))
-    if isinstance(op, LoraKernel):
-        busy_s = np.maximum(busy_s, _tiles_s(op, hardware, work.memory_bytes / hardware.memory_bytes_per_s - memory_s))
+    if op.tiled:
+        spared_s = work.memory_bytes / hardware.memory_bytes_per_s - memory_s
+        busy_s = np.maximum(busy_s, _tiles_s(cast("LoraKernel", op), hardware, spared_s))
     return Cost(
         busy_s=busy_s,
         compute_s=computing_s,
@@ -66,7 +70,7 @@ def _tiles_s(op: LoraKernel, hardware: Hardware, spared_s: Num) -> Num:
 
 def uncaptured_s(op: Op) -> Num:
     """Host time to launch an adapter kernel in a step that is not a captured graph."""
-    return op.uncaptured_s if isinstance(op, LoraKernel) else 0.0
+    return cast("LoraKernel", op).uncaptured_s if op.tiled else 0.0
 
 
 def _off_chip_bytes(op: Op, work: Work, hardware: Hardware) -> Num:

@@ -13,7 +13,7 @@ from graphsim.lora.limits import Limits
 from graphsim.models.build import build
 from graphsim.models.config import ModelConfig
 from graphsim.models.phase import prefill
-from graphsim.ops import Attention, ExpertGemm, IndexScores
+from graphsim.ops import Attention, ExpertGemm
 from graphsim.ops.precision import load_precision
 from graphsim.symbolic.memo import Memo
 from graphsim.units import Num
@@ -36,12 +36,11 @@ _units: Memo[_Units] = Memo(most=64)
 
 def _units_of(model: ModelConfig) -> _Units:
     ops = [op for _, op, _ in walk(build(model, prefill(1.0, 1.0).with_towers, load_precision("bf16")))]
+    attention = [op for op in ops if isinstance(op, Attention)]
     return _Units(
-        heads=frozenset(
-            (op.heads, op.kv_heads) for op in ops if isinstance(op, Attention) and not isinstance(op, IndexScores)
-        ),
+        heads=frozenset((op.heads, op.kv_heads) for op in attention if not op.indexes),
         experts=frozenset(op.of for op in ops if isinstance(op, ExpertGemm)),
-        indexed=any(isinstance(op, IndexScores) for op in ops),
+        indexed=any(op.indexes for op in attention),
     )
 
 

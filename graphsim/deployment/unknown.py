@@ -12,8 +12,7 @@ import numpy as np
 from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.inference import Inference
 from graphsim.models.config import ModelConfig
-from graphsim.ops import Compute, Repeat
-from graphsim.ops.custom import NO_FORMULA
+from graphsim.ops import Repeat
 
 
 def unknown_noted(inference: Inference) -> Iterator[str]:
@@ -33,7 +32,13 @@ def unknown_noted(inference: Inference) -> Iterator[str]:
 
 def _has_unknown(deployment: Deployment) -> bool:
     """Whether the model file has blocks with such operations."""
-    return any(NO_FORMULA in str(block) for block in _blocks(deployment.model))
+    return any(_says_unknown(str(block)) for block in _blocks(deployment.model))
+
+
+def _says_unknown(block: str) -> bool:
+    from graphsim.ops.custom import NO_FORMULA
+
+    return NO_FORMULA in block
 
 
 MOST = 8
@@ -48,8 +53,8 @@ def _shares(graph: nx.DiGraph) -> dict[str, float]:
         if np.ndim(latency):
             return {}
         total += times * float(latency)
-        if _is_unknown(attributes["op"]):
-            spent[attributes["op"].note.removeprefix(f"{NO_FORMULA}: ")] += times * float(latency)
+        if name := _unknown(attributes["op"]):
+            spent[name] += times * float(latency)
     ordered = sorted(spent.items(), key=lambda item: -item[1])
     return {name: seconds / total for name, seconds in ordered} if total else {}
 
@@ -68,5 +73,8 @@ def _blocks(model: ModelConfig) -> Iterator[object]:
     yield from ((model.document or {}).get("blocks") or {}).values()
 
 
-def _is_unknown(op: object) -> bool:
-    return isinstance(op, Compute) and op.note.startswith(NO_FORMULA)
+def _unknown(op: object) -> str:
+    """The name of an operation without a formula; "" of any other."""
+    from graphsim.ops.custom import NO_FORMULA, Compute
+
+    return op.note.removeprefix(f"{NO_FORMULA}: ") if isinstance(op, Compute) and op.note.startswith(NO_FORMULA) else ""

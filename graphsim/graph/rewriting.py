@@ -18,7 +18,7 @@ from graphsim.graph.building import Value, add, inputs_of, parts_along
 from graphsim.graph.sound import require_sound
 from graphsim.graph.stages import Stage
 from graphsim.graph.walking import walk
-from graphsim.ops import EncoderOutput, Handed, Input, Op, Repeat
+from graphsim.ops import EncoderOutput, Input, Op, Repeat
 from graphsim.units import short
 
 Step = tuple[str, Op, list[Value]]
@@ -167,6 +167,8 @@ def _spelled_out(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
     if not isinstance(op, Repeat):
         yield name, op, inputs
         return
+    from graphsim.ops import Handed
+
     inner = rewrite(op.body, Unroll())
     nodes = [(node, node_op, inputs_of(inner, node)) for node, node_op in inner.nodes(data="op")]
     handed = {node_op.stream: node for node, node_op, values in nodes if isinstance(node_op, Handed) and values}

@@ -17,7 +17,7 @@ from graphsim.errors import ConfigError, choices_text
 from graphsim.models.build import build
 from graphsim.models.config import ModelConfig
 from graphsim.models.phase import prefill
-from graphsim.ops import Embedding, ExpertGemm, Gemm, LoraGemm, Repeat, Sharding
+from graphsim.ops import Embedding, ExpertGemm, Gemm, Repeat, Sharding
 from graphsim.ops.formats import FORMATS, Format
 from graphsim.ops.precision import ALIKE, ModuleFormat, ModuleFormats, Precision, load_precision
 
@@ -162,7 +162,7 @@ def _found(graph: nx.DiGraph, layers: range | None = None) -> Iterator[tuple[Gem
         if isinstance(op, Repeat):
             stands_for = range(op.first_layer, op.first_layer + op.layers * op.times, op.layers)
             yield from _found(op.body, stands_for if layers is None else layers)
-        elif isinstance(op, Gemm | Embedding) and op.module and not isinstance(op, LoraGemm):
+        elif isinstance(op, Gemm | Embedding) and op.module and not (isinstance(op, Gemm) and op.factor):
             outside = layers is None or "{}" not in op.module
             yield op, (-1,) if outside else (first + op.layer for first in layers or ())
 

@@ -97,6 +97,8 @@ class Attention(Op):
 
     op_type: ClassVar[OpType] = OpType.ATTENTION
     family: ClassVar[str] = "attention"
+    indexes: ClassVar[bool] = False
+    """Whether it scores keys to choose among them, and attends to none."""
 
     sequences: Num
     query_tokens: Num

@@ -199,6 +199,8 @@ class Op:
     """Whether its result is the base's with an adapter's added: operations that move it do not belong to the
     adapter.
     """
+    tiled: ClassVar[bool] = False
+    """Whether it runs over tiles whose clocks are known (`LoraKernel`)."""
     adapter_part: ClassVar[AdapterPart] = AdapterPart.FACTOR
     """Its purpose, if it belongs to an adapter."""
 

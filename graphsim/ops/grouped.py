@@ -44,6 +44,11 @@ class GroupedGemm(Gemm):
         """x of each group."""
         return Saved(inputs=self.groups * self.m * self.k * self.activations.bytes)
 
+    @property
+    def each(self) -> tuple[Num, Num, Num]:
+        """Every group beyond the first has its own input."""
+        return self.n, self.k, np.maximum(self.groups - 1.0, 0.0) * self.m * self.k * self.activations.bytes
+
     def cut(self, ways: Num) -> GroupedGemm:
         """Groups are distributed with their outputs."""
         ways = limited(ways, self.units)

@@ -61,6 +61,10 @@ class Gemm(Op):
 
     op_type: ClassVar[OpType] = OpType.GEMM
     family: ClassVar[str] = "gemm"
+    factor: ClassVar[bool] = False
+    """Whether its weights are a factor of an adapter."""
+    overridden: ClassVar[bool] = False
+    """Whether an adapter's GEMM may run in its place."""
 
     m: Num
     n: Num
@@ -99,6 +103,11 @@ class Gemm(Op):
     def matrix_format(self) -> str:
         """The number format whose peak applies."""
         return self.weights.compute or self.activations.compute
+
+    @property
+    def each(self) -> tuple[Num, Num, Num]:
+        """n and k of each plain GEMM that it runs as, and the bytes that all move beyond one weight and input each."""
+        return self.n, self.k, 0.0
 
     @property
     def parameters(self) -> Num:
@@ -200,6 +209,11 @@ class HeadGemm(Gemm):
     def saved_for_weights(self) -> Saved:
         """x of each head."""
         return Saved(inputs=self.heads * self.m * self.k * self.activations.bytes)
+
+    @property
+    def each(self) -> tuple[Num, Num, Num]:
+        """One over the outputs of all heads; every head beyond the first has its own input."""
+        return self.heads * self.n, self.k, np.maximum(self.heads - 1.0, 0.0) * self.m * self.k * self.activations.bytes
 
     def cut(self, ways: Num) -> HeadGemm:
         """Heads are distributed."""

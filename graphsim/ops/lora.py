@@ -29,6 +29,8 @@ class LoraGemm(Gemm):
         DEALT gives each device the blocks that its inputs meet
     """
 
+    factor: ClassVar[bool] = True
+
     adapter: bool = True
     adapters: Num = 1.0
     launches: Num = 1.0
@@ -51,6 +53,13 @@ class LoraGemm(Gemm):
     def parameters(self) -> Num:
         """Parameters of one adapter, which are counted separately from the model's own weights."""
         return 0.0 if self.shared else self.n * self.k / self.blocks + (self.n if self.bias else 0.0)
+
+    @property
+    def each(self) -> tuple[Num, Num, Num]:
+        """Every adapter beyond a call's first has its own factor; an output depends only on the inputs of its block."""
+        n, k = self.n, self.k / self.blocks
+        further = np.maximum(self.work().weight_bytes - self.launches * n * k * self.weights.bytes, 0.0)
+        return n, k, further
 
     @property
     def trainable_parameters(self) -> Num:

@@ -32,6 +32,7 @@ class LoraKernel(Op):
     """
 
     op_type: ClassVar[OpType] = OpType.LORA_KERNEL
+    tiled: ClassVar[bool] = True
 
     adapter: bool = True
     launches: Num = 1.0

@@ -26,6 +26,8 @@ class OverriddenGemm(Gemm):
     held: slices of the weights that are in memory, whether they run or not; () where what runs is all
     """
 
+    overridden: ClassVar[bool] = True
+
     held: tuple[Part, ...] = ()
 
     @property

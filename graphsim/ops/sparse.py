@@ -17,6 +17,7 @@ class IndexScores(Attention):
     """
 
     family: ClassVar[str] = "sparse"
+    indexes: ClassVar[bool] = True
 
     method: str = "dsa"
 

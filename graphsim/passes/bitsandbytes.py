@@ -9,7 +9,7 @@ from typing import ClassVar
 import networkx as nx
 
 from graphsim.graph import Pass, Rule, Stage, Step, Value
-from graphsim.ops import Gemm, LoraGemm, Op
+from graphsim.ops import Gemm, Op
 from graphsim.ops.precision import Precision
 from graphsim.units import Num
 
@@ -56,7 +56,7 @@ class BesideProducts(Pass):
         """Add it as one more input of the GEMM."""
 
         def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
-            if isinstance(op, Gemm) and not isinstance(op, LoraGemm):
+            if isinstance(op, Gemm) and not op.factor:
                 if op.weights.name in FOUR_BIT:
                     yield f"{name}.dequantise", self._dequantise(op), []
                     inputs = [*inputs, Value(f"{name}.dequantise")]

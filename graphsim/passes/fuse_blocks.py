@@ -1,57 +1,15 @@
-"""Kernels that an engine fuses across neighbours: rotary embeddings with the cache, routing with the experts.
-
-Also GEMMs of one input that only some engines run as one: `PackMore` names them for `graphsim.passes.pack`.
-"""
+"""Kernels that an engine fuses across neighbours: rotary embeddings with the cache, routing with the experts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import dataclass
 
 import networkx as nx
-import numpy as np
 
-from graphsim.graph import Pass, Rule, Stage, Step, Value, inputs_of
-from graphsim.ops import Activation, Gemm, KvCache, Norm, Op, Permute, Rope, Route
+from graphsim.graph import Pass, Rule, Step, Value, inputs_of
+from graphsim.ops import KvCache, Op, Permute, Rope, Route
 from graphsim.ops.fused_blocks import CACHE, rope_cache, routed_gather
-
-LATENT = {"q_a_proj": "fused_qkv_a_proj", "kv_a_proj_with_mqa": "fused_qkv_a_proj"}
-"""Latent attention's down projections, by role, and their packed kernel (vLLM, SGLang: fused_qkv_a_proj)."""
-
-DELTA = {
-    "in_proj_qkv": "in_proj_qkvz",
-    "in_proj_z": "in_proj_qkvz",
-    "in_proj_b": "in_proj_ba",
-    "in_proj_a": "in_proj_ba",
-}
-"""A gated delta-net's input projections (vLLM, SGLang: in_proj_qkvz, in_proj_ba)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackMore(Pass):
-    """GEMMs that an engine packs in addition to those packed in checkpoints.
-
-    latent: whether latent attention's down-projections, to queries and to keys and values, are packed
-    delta: whether a
-        gated delta-net's projections are
-    """
-
-    stage: ClassVar[Stage] = "sharded"
-
-    latent: bool = False
-    delta: bool = False
-
-    def rule(self, graph: nx.DiGraph) -> Rule:
-        """Set the pack name of a GEMM."""
-        named = (LATENT if self.latent else {}) | (DELTA if self.delta else {})
-
-        def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
-            if isinstance(op, Gemm) and not op.pack and not op.adapter and op.role in named:
-                op = replace(op, pack=named[op.role])
-            yield name, op, inputs
-
-        return rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,35 +63,6 @@ def _rope_of(graph: nx.DiGraph, cache: str) -> str:
 def _keeps(graph: nx.DiGraph, rope: str, cache: str) -> bool:
     """Whether other nodes than the cache take the rotated keys."""
     return any("k" in graph.edges[rope, user].get("parts", ()) for user in graph.succ[rope] if user != cache)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuantiseAhead(Pass):
-    """GEMMs in fp8 with one scale take inputs that the norm or activation before them has quantised.
-
-    vLLM 0.33, `compilation/passes/fusion`: RMSNormQuantFusionPass, ActivationQuantFusionPass. The saved bytes between
-    the kernels are left out.
-    """
-
-    def rule(self, graph: nx.DiGraph) -> Rule:
-        """Mark the GEMM as such."""
-
-        def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
-            if isinstance(op, Gemm) and not op.adapter and op.weights.gemm == "fp8" and _is_made(graph, name):
-                op = replace(op, quantised=True)
-            yield name, op, inputs
-
-        return rule
-
-
-def _is_made(graph: nx.DiGraph, name: str) -> bool:
-    """Whether a node takes one value, of an RMSNorm or of an MLP's activation."""
-    sources = [graph.nodes[value.node]["op"] for value in inputs_of(graph, name)]
-    if len(sources) != 1:
-        return False
-    return isinstance(sources[0], Activation) or (
-        isinstance(sources[0], Norm) and bool(np.all(np.less(sources[0].vectors, 2.0)))
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from graphsim.graph import Pass
 from graphsim.lora.profile import EngineProfile
-from graphsim.passes.fuse_blocks import FuseRope, FuseRouting, PackMore, QuantiseAhead
 from graphsim.passes.fuse_experts import ReduceTogether, SharedInKernel, SharedStream
 from graphsim.passes.fuse_norms import FuseNorms
+from graphsim.passes.pack_more import PackMore
+from graphsim.passes.quantise_ahead import QuantiseAhead
 
 
 def packed_more(engine: EngineProfile | None) -> tuple[Pass, ...]:
@@ -33,8 +34,12 @@ def fusions(engine: EngineProfile, *, model: str, architecture: str, prompts: bo
     if shared != "apart" and not prompts:
         passes.append(SharedStream())
     if kept.routes_in_experts(architecture):
+        from graphsim.passes.fuse_blocks import FuseRouting
+
         passes.append(FuseRouting())
     if kept.writes_rope(architecture):
+        from graphsim.passes.fuse_blocks import FuseRope
+
         passes.append(FuseRope())
     if kept.static_quantisation:
         passes.append(QuantiseAhead())

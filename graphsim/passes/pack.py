@@ -9,8 +9,7 @@ from typing import ClassVar
 import networkx as nx
 
 from graphsim.graph import Pass, Rule, Stage, Step, Value, inputs_of
-from graphsim.ops import Gemm, LoraGemm, Op, Part
-from graphsim.ops.overrides import OverriddenGemm
+from graphsim.ops import Gemm, Op, Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ def _groups(graph: nx.DiGraph) -> dict[str, list[str]]:
     """
     found: dict[tuple[object, ...], list[str]] = {}
     for name, op in graph.nodes(data="op"):
-        if isinstance(op, Gemm) and op.pack and not isinstance(op, LoraGemm):
+        if isinstance(op, Gemm) and op.pack and not op.factor:
             data = tuple(value for value in inputs_of(graph, name) if not graph.nodes[value.node]["op"].once)
             found.setdefault((op.pack, op.layer, op.split, op.bias, op.residency, data), []).append(name)
     groups: dict[str, list[str]] = {}
@@ -85,14 +84,16 @@ def _packed(graph: nx.DiGraph, members: list[str]) -> Gemm:
     parts = tuple(part for member, op in zip(members, ops, strict=True) for part in _parts(member, op))
     shape = {f.name: getattr(ops[0], f.name) for f in fields(Gemm)}
     shape |= {"role": ops[0].pack, "n": sum((op.n for op in ops), start=0.0), "parts": parts}
-    if not any(isinstance(op, OverriddenGemm) for op in ops):
+    if not any(op.overridden for op in ops):
         return replace(ops[0], **{name: shape[name] for name in ("role", "n", "parts")})
-    held = tuple(part for member, op in zip(members, ops, strict=True) for part in _held(member, op))
+    from graphsim.ops.overrides import OverriddenGemm
+
+    held = tuple(
+        part
+        for member, op in zip(members, ops, strict=True)
+        for part in (op.held if isinstance(op, OverriddenGemm) else _parts(member, op))
+    )
     return OverriddenGemm(**shape, held=held)
-
-
-def _held(member: str, op: Gemm) -> tuple[Part, ...]:
-    return op.held if isinstance(op, OverriddenGemm) else _parts(member, op)
 
 
 def _parts(member: str, op: Gemm) -> tuple[Part, ...]:

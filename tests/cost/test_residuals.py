@@ -6,7 +6,7 @@ import pytest
 from graphsim.cost.families.attention_work import AttentionShape
 from graphsim.cost.families.collectives import CollectiveShape
 from graphsim.cost.families.gemm import CAPTURED, GemmShape
-from graphsim.cost.families.moe import MoeShape
+from graphsim.cost.families.moe_work import MoeShape
 from graphsim.cost.residuals import (
     ALL,
     CLASSES,

@@ -13,7 +13,7 @@ from graphsim.cost.families import gemm
 from graphsim.cost.families.gemm import GemmShape
 from graphsim.cost.roofline import matrix_peak
 from graphsim.hardware import Hardware
-from graphsim.ops import Gemm, GroupedGemm, HeadGemm, LoraGemm, Op
+from graphsim.ops import Gemm, Op
 from graphsim.units import Num
 
 
@@ -46,25 +46,11 @@ class Product:
 
 
 def product_of(op: Gemm) -> Product:
-    """The calls that a node stands for.
-
-    Every adapter beyond a call's first has its own factor; in a block-diagonal one an output depends only on the
-    inputs of its block. GEMMs of many heads, one weight for each, run as one kernel over the outputs of all; every
-    head beyond the first has its own input, as has every group.
-    """
-    launches, n, k = op.launches, op.n, op.k
-    further: Num = 0.0
-    if isinstance(op, LoraGemm):
-        k = k / op.blocks
-        further = np.maximum(op.work().weight_bytes - launches * n * k * op.weights.bytes, 0.0)
-    elif isinstance(op, HeadGemm):
-        n = op.heads * n
-        further = np.maximum(op.heads - 1.0, 0.0) * op.m * op.k * op.activations.bytes
-    elif isinstance(op, GroupedGemm):
-        further = np.maximum(op.groups - 1.0, 0.0) * op.m * op.k * op.activations.bytes
-    rows = op.m / np.maximum(launches, 1.0)
+    """The calls that a node stands for."""
+    n, k, further = op.each
+    rows = op.m / np.maximum(op.launches, 1.0)
     return Product(
-        rows=rows, n=n, k=k, launches=launches, further_bytes=further, dtype=op.weights.gemm,
+        rows=rows, n=n, k=k, launches=op.launches, further_bytes=further, dtype=op.weights.gemm,
         weight_bytes=op.weights.bytes, activation_bytes=op.activations.bytes, quantised_ahead=op.quantised,
     )  # fmt: skip
 

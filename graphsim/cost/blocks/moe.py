@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from graphsim.cost.blocks import KernelTime, Parameters
-from graphsim.cost.families.moe import MoeShape
+from graphsim.cost.families.moe_work import MoeShape
 from graphsim.cost.roofline import roofline
 from graphsim.hardware import Hardware
 from graphsim.ops import ExpertActivation, ExpertGemm, Op, Permute, Route, Sharding

@@ -4,13 +4,8 @@
 
 weights: each expert that gets a token on the busiest device is read once; GEMMs: its rows, each
 expert padded towards a tile; token traffic: the tokens in and out, their top-k copies, and the rows
-between the GEMMs. The number of experts hit and the rows of the busiest device follow from the router's distribution
-of tokens:
-
-    balanced       every expert gets the same: min(m·topk, experts) are hit
-    uniform        at random: experts · (1 - (1 - 1/experts)^(m·topk)) are hit
-    power_law_a    an expert's load is drawn from a density x^-a on [1, 0.8·m] and rounded to whole
-                   tokens; the device with the largest sum counts (the reference data's router)
+between the GEMMs. The number of experts hit and the rows of the busiest device follow from the
+router's distribution of tokens (`moe_work.py`).
 
 The surface over tokens, experts per device, width, load per expert, skew, weight and GEMM time
 corrects it. Never below the roofline of weights (less what the cache may hold) and GEMMs.
@@ -19,18 +14,18 @@ corrects it. Never below the roofline of weights (less what the cache may hold) 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphsim.cost.families.blend import KernelFit, entry_of, fitted_s, measured_here
-from graphsim.cost.families.formats import MOE, Dtype, alike, dtype_of, peak_of, stored_bytes
+from graphsim.cost.families.formats import MOE, alike, dtype_of, peak_of, stored_bytes
+from graphsim.cost.families.moe_work import MoeShape, busiest_rows, experts_hit, skew_of
 from graphsim.cost.families.overlap import loosely_overlapped
 from graphsim.cost.families.registry import ANY
 from graphsim.cost.surfaces.fitting import Order, SurfaceSpec, fit_constants, fit_surface
 from graphsim.cost.surfaces.tables import Array
-from graphsim.errors import ConfigError
 from graphsim.hardware import Hardware
 from graphsim.units import Num
 
@@ -41,117 +36,6 @@ if TYPE_CHECKING:
 START = {"launch_s": 1.5e-5, "dram": 1.4, "product": 2.0, "pad_rows": 8.0, "tokens": 2.0, "copies": 0.5,
          "between": 0.5, "luck": 0.7}  # fmt: skip
 """Constants before any fit; see `_skeleton` for their meanings."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MoeShape:
-    """One block of `experts` experts, each gate, up and down of hidden × inter, on one of tp · ep devices.
-
-    m: tokens
-    distribution: how the router spreads them
-    kernel: the engine's name for it, if known
-    hit: expected number of experts with a token, over all devices, if it does not follow from the distribution
-    busiest: rows of the busiest device over the mean of all, if they do not follow from it
-    weight_bytes: per weight, scales included; None for the layout that the dtype names
-    activation_bytes: per number of the tokens and between the GEMMs; None for that of the dtype's kernels
-    """
-
-    family: ClassVar[str] = "moe"
-
-    m: Num
-    hidden: Num
-    inter: Num
-    topk: Num
-    experts: Num
-    tp: Num = 1.0
-    ep: Num = 1.0
-    dtype: str = "bfloat16"
-    distribution: str = "balanced"
-    kernel: str = ""
-    hit: Num | None = None
-    busiest: Num = 1.0
-    weight_bytes: float | None = None
-    activation_bytes: float | None = None
-
-    @property
-    def formats(self) -> Dtype:
-        """Formats of the operands and matrix rate for the dtype. Raises ConfigError for an unknown one."""
-        return MOE[dtype_of("moe", self.dtype)]
-
-    @property
-    def w_bytes(self) -> float:
-        """Bytes per weight."""
-        return stored_bytes("moe", self.dtype) if self.weight_bytes is None else self.weight_bytes
-
-    @property
-    def counted_bytes(self) -> float:
-        """Bytes per weight as the fits count them, in the layout that the kernels were measured with."""
-        measured, named = self.formats.measured, self.formats.weights
-        return self.w_bytes if measured is None else self.w_bytes * (measured.bytes / named.bytes)
-
-    @property
-    def x_bytes(self) -> float:
-        """Bytes per number of activations."""
-        return self.formats.activation_bytes if self.activation_bytes is None else self.activation_bytes
-
-
-def skew_of(distribution: str) -> float:
-    """The exponent of a power-law router, 0 for the even ones. Raises ConfigError for an unknown name."""
-    if distribution in ("balanced", "uniform"):
-        return 0.0
-    try:
-        skew = float(distribution.removeprefix("power_law_"))
-    except ValueError:
-        skew = 0.0
-    if not (distribution.startswith("power_law_") and 0.0 < skew < 2.0):
-        raise ConfigError(
-            f"distribution '{distribution}' is not known; allowed: balanced, uniform, power_law_A with A from 0 to 2"
-        )
-    return skew + 1e-3 if skew == 1.0 else skew
-
-
-def experts_hit(shape: MoeShape) -> Num:
-    """Expected number of experts, over all devices, that get at least one token."""
-    if shape.hit is not None:
-        return shape.hit
-    hit: Num
-    rows, skew = shape.m * shape.topk, skew_of(shape.distribution)
-    fewest = np.minimum(shape.topk, shape.experts)
-    if shape.distribution == "uniform":
-        hit = -shape.experts * np.expm1(rows * np.log1p(-1.0 / np.maximum(shape.experts, 1.0 + 1e-9)))
-        hit = np.maximum(hit, fewest)
-        return hit
-    if not skew:
-        return np.minimum(rows, shape.experts)
-    top, mean = _power_law(shape, skew)
-    half = np.clip(0.5 * shape.experts * mean / rows, 1.0, top)  # the draw that rounds up to one token
-    rounded_up = shape.experts * (1.0 - (1.0 - half ** (1.0 - skew)) / (1.0 - top ** (1.0 - skew)))
-    placed = np.maximum(rounded_up, rows * (1.0 - _moment(half, top, skew) / mean))
-    spare = np.clip(1.5 - rows * top / (shape.experts * mean), 0.0, 1.0) * np.maximum(rows - placed, 0.0)
-    hit = np.maximum(np.minimum(np.minimum(rounded_up + spare, rows), shape.experts), fewest)
-    return hit
-
-
-def busiest_rows(shape: MoeShape) -> Num:
-    """Rows of the GEMMs on the busiest of the `ep` devices."""
-    rows, skew = shape.m * shape.topk, skew_of(shape.distribution)
-    if not skew:
-        return np.maximum(rows / shape.ep * shape.busiest, 1.0)
-    top, mean = _power_law(shape, skew)
-    first = np.maximum(np.minimum(top / (shape.experts * mean), 1.0 / shape.topk), 1.0 / shape.experts)
-    others = (shape.experts / shape.ep - 1.0) / np.maximum(shape.experts - 1.0, 1.0)
-    return np.maximum(rows * np.minimum(first + (1.0 - first) * np.maximum(others, 0.0), 1.0), 1.0)
-
-
-def _power_law(shape: MoeShape, skew: float) -> tuple[Num, Num]:
-    """Largest and mean draw of the density x^-skew on [1, 0.8 m]."""
-    top = np.maximum(0.8 * shape.m, 2.0)
-    return top, _moment(top, top, skew)
-
-
-def _moment(x: Num, top: Num, skew: float) -> Num:
-    """Integral of the draws up to x, over the density's norm."""
-    return (1.0 - skew) / (2.0 - skew) * (x ** (2.0 - skew) - 1.0) / (top ** (1.0 - skew) - 1.0)
 
 
 def _expert_weights(shape: MoeShape) -> Num:

@@ -19,7 +19,7 @@ from graphsim.brief import settings_text
 from graphsim.graph import Value, add, walk
 from graphsim.models.media import NO_MEDIA
 from graphsim.models.phase import Phase, Segment, prefill
-from graphsim.ops import Gemm, GroupedGemm, HeadGemm, Op, Part, Sharding, SomeRows
+from graphsim.ops import Gemm, HeadGemm, Op, Part, Sharding, SomeRows
 from graphsim.ops.formats import Format
 from graphsim.ops.precision import ALIKE, Precision, load_precision
 from graphsim.units import Num
@@ -177,7 +177,11 @@ class Projection:
         """The class of the operation."""
         if self.heads:
             return partial(HeadGemm, heads=self.heads)
-        return partial(GroupedGemm, groups=self.groups) if self.groups else Gemm
+        if self.groups:
+            from graphsim.ops import GroupedGemm
+
+            return partial(GroupedGemm, groups=self.groups)
+        return Gemm
 
 
 class Layer(ABC):

@@ -9,7 +9,7 @@ import graphsim as gs
 from graphsim.cost.families import gemm, moe
 from graphsim.cost.families.formats import GEMM
 from graphsim.cost.families.gemm import GemmShape
-from graphsim.cost.families.moe import MoeShape
+from graphsim.cost.families.moe_work import MoeShape
 from graphsim.cost.parameters.basis import basis
 from graphsim.cost.parameters.engines import KernelTable
 from graphsim.hardware import Hardware, load_hardware

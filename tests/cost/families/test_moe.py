@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphsim.cost.families import moe
-from graphsim.cost.families.moe import MoeShape, busiest_rows, experts_hit
+from graphsim.cost.families.moe_work import MoeShape, busiest_rows, experts_hit
 from graphsim.cost.parameters.basis import basis
 from graphsim.errors import ConfigError
 from graphsim.hardware import load_hardware
