@@ -14,14 +14,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphsim.brief import figures_text, range_text
 from graphsim.errors import ConfigError, HardwareError, choices_text
 from graphsim.files.catalog import find_file, held, is_path, list_names, named
-from graphsim.files.device_names import Described, described_device, nearest_devices, typed_device
 from graphsim.files.reading import REQUIRED, Fields, load_mapping
 from graphsim.units import Num, scaled, short
+
+if TYPE_CHECKING:
+    from graphsim.files.device_names import Described
 
 COMPUTE_FORMATS = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "fp6", "fp4", "int8", "int4")
 """Number formats for which a device may state a dense matrix peak."""
@@ -156,6 +158,8 @@ def device_described(text: str) -> Described | None:
 
     None where it names no device of the catalog, or several.
     """
+    from graphsim.files.device_names import described_device
+
     return described_device(text, _has_memory)
 
 
@@ -163,6 +167,8 @@ def _find(ref: str | Path) -> Path:
     text = str(ref)
     path = None if is_path(ref) else named("hardware", text)
     if path is None and not is_path(ref):
+        from graphsim.files.device_names import nearest_devices, typed_device
+
         name = typed_device(text, _has_memory)
         path = held("hardware", name) if name else None
         if path is None and (near := nearest_devices(text)):

@@ -8,8 +8,9 @@ from typing import Any
 from graphsim.cli import options as shared
 from graphsim.cli.basis import bases_of, print_basis
 from graphsim.cli.printing import Progress, print_cautions, print_json, print_line, print_table
+from graphsim.cli.several import add_price, named_as_options
 from graphsim.cli.sweep import add_choices, choices_of
-from graphsim.cli.values import Quantity, add_price, named_as_options
+from graphsim.cli.values import Quantity
 from graphsim.display.columns import figures_column
 
 EXAMPLES = """examples:

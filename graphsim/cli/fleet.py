@@ -9,9 +9,10 @@ from graphsim.cli import options as shared
 from graphsim.cli.basis import bases_of_choices, print_basis
 from graphsim.cli.engine_flags import as_flags
 from graphsim.cli.printing import RunProgress, print_json, print_line, print_table
+from graphsim.cli.several import Names, Several, add_price, named_as_options, varied
 from graphsim.cli.sweep import add_devices
 from graphsim.cli.traffic import add_slo, add_traffic, limits_of, traffic_of
-from graphsim.cli.values import Names, Quantity, Several, add_price, named_as_options, varied
+from graphsim.cli.values import Quantity
 from graphsim.display.columns import figures_column, latencies_column
 from graphsim.errors import ConfigError
 

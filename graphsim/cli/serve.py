@@ -14,8 +14,9 @@ from graphsim.cli.basis import print_basis, served_basis
 from graphsim.cli.engine_flags import as_flags, engine_limits
 from graphsim.cli.printing import RunProgress, print_json
 from graphsim.cli.serve_tables import print_advice, print_capacity, print_comparison, print_measured, print_service
+from graphsim.cli.several import Names, Settings, varied
 from graphsim.cli.traffic import SCALING, add_slo, add_traffic, host_settings, limits_of, scaling_of, traffic_of
-from graphsim.cli.values import Names, Quantity, Settings, varied
+from graphsim.cli.values import Quantity
 from graphsim.errors import ConfigError
 from graphsim.files.present import expanded, is_folder
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from graphsim.cli import options as shared
-from graphsim.cli.values import WORD, Quantity, Settings, Several
+from graphsim.cli.several import WORD, Settings, Several
+from graphsim.cli.values import Quantity
 from graphsim.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from graphsim.cli import options as shared
 from graphsim.cli import train_options
 from graphsim.cli.explain import print_explanation
 from graphsim.cli.printing import RunProgress, print_json, print_line
+from graphsim.cli.several import named_as_options
 from graphsim.cli.train_tables import print_advice, print_plan, print_step
 from graphsim.cli.train_varied import print_varied
-from graphsim.cli.values import named_as_options
 from graphsim.display.axes import picture, save
 from graphsim.errors import ConfigError
 from graphsim.files.present import expanded, is_folder

@@ -8,7 +8,8 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from graphsim.cli import options as shared
-from graphsim.cli.values import Names, Quantity, add_price
+from graphsim.cli.several import Names, add_price
+from graphsim.cli.values import Quantity
 from graphsim.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphsim.compile.activity import ActivityFormulas, activity_formulas
 from graphsim.compile.evaluated import Evaluated, Inputs
-from graphsim.compile.guards import guards_of, noted
 from graphsim.compile.lowered import Lowered, lowered_of
-from graphsim.compile.manifest import Input, manifest_of
 from graphsim.compile.structure import has_variable_rates, kind_of_prices, recordable, structure_of
 from graphsim.compile.symbols import CONTEXT, constants_of
 from graphsim.compile.uncollected import uncollected
@@ -33,6 +31,7 @@ from graphsim.symbolic.substitute import names_of
 
 if TYPE_CHECKING:
     from graphsim.compile.causes import Causes
+    from graphsim.compile.manifest import Input
 
 __all__ = ["Formulas", "formulas_of", "recordable"]
 
@@ -75,17 +74,21 @@ class Formulas(Evaluated):
         """The inputs of the times and of memory: unit, bounds and default of each."""
         outputs = [self.first_token, self.one_time, self.step, *self.memory_formulas.values()]
         names = {name for output in outputs if isinstance(output, Expr) for name in output.free}
+        from graphsim.compile.manifest import manifest_of
+
         return manifest_of(self._given, names)
 
     @cached_property
     def guards(self) -> Guards:
         """All checks of the inputs, with the error messages of `simulate`."""
+        from graphsim.compile.guards import guards_of
+
         return guards_of(self._given, self._inference, self._tape)
 
     @cached_property
     def noted(self) -> Guards:
         """The guards that passes added: checks of numbers that are made nowhere else."""
-        return Guards(noted(self._tape))
+        return Guards(self._tape.guards.values())
 
     @cached_property
     def memory_program(self) -> Program:

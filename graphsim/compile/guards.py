@@ -29,12 +29,7 @@ def guards_of(given: Inference, symbolic: Inference, tape: Tape) -> Guards:
 
         require_named(lora.active_adapters, sum(share > 0.0 for share in lora.shares))
     refused = refusals_of(symbolic.deployment, symbolic.requests)
-    return Guards([*bounds, *noted(tape), *refused])
-
-
-def noted(tape: Tape) -> list[Guard]:
-    """The checks that passes stored on their tape."""
-    return list(tape.guards.values())
+    return Guards([*bounds, *tape.guards.values(), *refused])
 
 
 _REQUESTS = ("batch", "input_tokens", "output_tokens")

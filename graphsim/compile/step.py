@@ -9,7 +9,6 @@ import numpy as np
 
 from graphsim.compile import sums
 from graphsim.compile.given import ADAPTERS, number, one_spelling, refuse_unaligned
-from graphsim.compile.guards import noted
 from graphsim.compile.manifest import Input, inputs_of_step
 from graphsim.compile.packing import packed, unpacked
 from graphsim.compile.structure import structure_of
@@ -102,7 +101,7 @@ class StepFormulas:
         generation = generation_of(*map(tape.variable, GENERATION))  # type: ignore[arg-type]
         phase = mixed(prompt, generation) if prompts and generates else prompt if prompts else generation
         seconds = recorded.mixed_s(phase) if prompts else recorded.time_s(recorded.deployment.step([phase]))
-        self.noted = Guards(noted(tape))
+        self.noted = Guards(tape.guards.values())
         return Program([seconds])
 
 

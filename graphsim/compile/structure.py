@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from graphsim.compile.symbols import SHAPING
+from graphsim.cost.base import Trusted
 from graphsim.cost.calibrated import Prices
 from graphsim.cost.rates import has_many_rates, kind_of, rates_of, with_rates
 from graphsim.cost.roofline import roofline
-from graphsim.cost.stack import Stack
 from graphsim.cost.users import UsersCost
 from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.inference import Inference
@@ -35,7 +35,7 @@ def recordable(inference: Inference) -> bool:
 def has_variable_rates(inference: Inference) -> bool:
     """Whether prices are formulas of the device's rates; a user's cost function may read any field of a device."""
     price = inference.price
-    return price is roofline or isinstance(price, Prices | Stack)
+    return price is roofline or (isinstance(price, Trusted) and price.of_rates)
 
 
 def structure_of(inference: Inference) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any
+from typing import Any, ClassVar
 
 import networkx as nx
 import numpy as np
@@ -58,9 +58,13 @@ class Cost:
 
 
 class Trusted:
-    """A cost model of the library's own: its results are not checked, and it does not change."""
+    """A cost model of the library's own: its results are not checked, and it does not change.
+
+    of_rates: whether its prices are formulas of a device's rates
+    """
 
     __slots__ = ()
+    of_rates: ClassVar[bool] = False
 
 
 _WRITTEN = ("cost", "bound", "caution", *ANNOTATIONS)

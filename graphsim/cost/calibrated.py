@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import cached_property, partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 from graphsim.cost.base import Cost, CostModel, Trusted
 from graphsim.cost.blocks import KernelTime, Parameters
@@ -22,7 +22,6 @@ from graphsim.cost.rates import kind_of
 from graphsim.cost.recorded_kernels import Kinds, RecordedKernels
 from graphsim.cost.residuals import Record
 from graphsim.cost.roofline import roofline
-from graphsim.cost.stack import stack_of
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
 from graphsim.ops import Op
@@ -38,9 +37,12 @@ def calibrated(hardware: Hardware, table: KernelTable = BASE) -> tuple[CostModel
     `scaled from …`, or `roofline`.
     """
     found = Lazily(FAMILIES, lambda family: basis(hardware, family, table))
-    served = None if found["gemm"].origin == "calibrated" else stack_of(hardware, table.engine)
-    if served is not None:
-        return served
+    if found["gemm"].origin != "calibrated":
+        from graphsim.cost.stack import stack_of
+
+        served = stack_of(hardware, table.engine)
+        if served is not None:
+            return served
     if found["gemm"].parameters is None:
         return roofline, "roofline"
 
@@ -59,6 +61,8 @@ class Prices(Trusted):
 
     constants: other values of fitted constants, by the names of `constants_of`, which may be symbols
     """
+
+    of_rates: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -45,6 +46,8 @@ class Stack(Trusted):
     gemms: of GEMMs of dense layers, the share of the peak of their own format that they reach at least, by the
         `dtype` under which kernels know the weights (`Format.gemm`)
     """
+
+    of_rates: ClassVar[bool] = True
 
     memory: float
     compute: float

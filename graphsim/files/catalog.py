@@ -16,6 +16,9 @@ from graphsim.errors import ConfigError, choices_text
 from graphsim.files.present import expanded, is_present
 from graphsim.units import short
 
+MODELS = "models"
+"""The kind of the files of models."""
+
 _SUFFIXES = (".yaml", ".yml")
 
 

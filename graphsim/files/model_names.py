@@ -18,12 +18,11 @@ from functools import lru_cache
 from pathlib import Path
 
 from graphsim.errors import ConfigError
-from graphsim.files.catalog import folders, list_files
+from graphsim.files.catalog import MODELS, folders, list_files
 from graphsim.files.reading import load_mapping
 from graphsim.files.strict_yaml import parse as parse_yaml
 from graphsim.units import short
 
-KIND = "models"
 LONGEST = 200
 """Maximum length of a model's name in characters."""
 
@@ -168,7 +167,7 @@ class _Table:
 
 
 def _table() -> _Table:
-    paths = list_files(KIND)
+    paths = list_files(MODELS)
     return _indexed(tuple((name, path, os.stat(path).st_mtime_ns) for name, path in paths.items()))  # noqa: PTH116
 
 
@@ -218,7 +217,7 @@ def _texts(data: Mapping[str, object]) -> Iterator[str]:
 
 
 def _names() -> Names:
-    paths = (folder / "names.json" for folder in folders(KIND))
+    paths = (folder / "names.json" for folder in folders(MODELS))
     found = next((path for path in paths if path.is_file()), None)
     return _read(found, found.stat().st_mtime_ns) if found else Names()
 

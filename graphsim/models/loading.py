@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from graphsim.errors import ConfigError, choices_text
 from graphsim.files import catalog
-from graphsim.files.model_names import KIND, NamedModel, absent_reason, is_id, named_model, near_names
-from graphsim.files.model_sizes import sized_model
 from graphsim.files.present import expanded, is_folder, is_present
 from graphsim.files.reading import load_mapping
 from graphsim.models.config import ModelConfig
-from graphsim.models.derived import altered
 from graphsim.models.published import KEY, read_published
 from graphsim.models.yaml import read_model
 from graphsim.units import short
 
 if TYPE_CHECKING:
+    from graphsim.files.model_names import NamedModel
     from graphsim.files.tensors import StoredTensors
     from graphsim.models.checkpoint.report import CheckpointReport
 
@@ -35,7 +33,7 @@ ModelRef = str | Path | Mapping[str, Any] | ModelConfig
 
 def list_models() -> list[str]:
     """Names of the models in `models/` and the user's own folders, sorted."""
-    return catalog.list_names(KIND)
+    return catalog.list_names(catalog.MODELS)
 
 
 def load_model(ref: ModelRef, *, check: bool = True, ignore: Iterable[str] | str = ()) -> ModelConfig:
@@ -58,8 +56,10 @@ def load_model(ref: ModelRef, *, check: bool = True, ignore: Iterable[str] | str
     found = _find(ref)
     if isinstance(found, dict):
         return _from_data(found, f"model '{ref}'", str(found["_name_or_path"]) or "custom", without)
-    if isinstance(found, NamedModel):
-        return altered(_from_path(catalog.find_file(KIND, found.name), without), found)
+    if not isinstance(found, Path):
+        from graphsim.models.derived import altered
+
+        return altered(_from_path(catalog.find_file(catalog.MODELS, found.name), without), found)
     stamp = _stamp(found)
     config = copy.copy(_from_file(found, stamp, without))
     compared = _compared(found, stamp, without) if check else None
@@ -188,12 +188,18 @@ def _find(ref: str | Path) -> Path | NamedModel | dict[str, Any]:
 
 def _named(ref: str) -> Path | NamedModel | dict[str, Any] | None:
     """The model named by a text that is not a path: a file of the catalog first."""
-    exact = catalog.held(KIND, ref)
-    return exact or named_model(ref) or sized_model(ref)
+    if exact := catalog.held(catalog.MODELS, ref):
+        return exact
+    from graphsim.files.model_names import named_model
+    from graphsim.files.model_sizes import sized_model
+
+    return named_model(ref) or sized_model(ref)
 
 
 def _unknown(ref: str, looks_like_path: bool) -> str:
     """The error message for an unresolved reference: the reason if known, or how to obtain the model."""
+    from graphsim.files.model_names import absent_reason, is_id, near_names
+
     if reason := absent_reason(ref):
         return f"model {short(ref)} is not in the catalog: {reason}"
     if is_id(ref) and Path(ref).suffix not in _SUFFIXES:

@@ -13,7 +13,6 @@ from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import ConfigError, InfeasibleError
 from graphsim.files import catalog
-from graphsim.files.model_names import KIND
 from graphsim.files.reading import load_mapping
 from graphsim.graph import walk
 from graphsim.models.config import ModelConfig
@@ -116,7 +115,7 @@ def _own_layers(target: ModelConfig) -> Mapping[str, Any]:
 
 
 def _config_of(target: ModelConfig) -> Mapping[str, Any] | None:
-    path = catalog.held(KIND, target.name)
+    path = catalog.held(catalog.MODELS, target.name)
     if path is None:
         return None
     found = load_mapping(Path(path)).get(KEY)

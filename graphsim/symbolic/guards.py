@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from graphsim.symbolic.expr import Expr
-from graphsim.symbolic.guard import Guard
 from graphsim.symbolic.program import Program
+
+if TYPE_CHECKING:
+    from graphsim.symbolic.guard import Guard
 
 
 class Guards:

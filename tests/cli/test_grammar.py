@@ -16,7 +16,8 @@ from graphsim.cli import main
 from graphsim.cli.commands import parser
 from graphsim.cli.options import DEGREES
 from graphsim.cli.parsing import subparsers
-from graphsim.cli.values import WORD, Listed, Names, Prices, Quantity, Settings, Several, Whole
+from graphsim.cli.several import WORD, Listed, Names, Prices, Settings, Several
+from graphsim.cli.values import Quantity, Whole
 from graphsim.errors import nearest
 from tests.command import status_of
 

@@ -24,11 +24,11 @@ from graphsim.deployment.refusals.shards import of_shards
 from graphsim.deployment.refusals.training import of_training
 from graphsim.deployment.scenarios import has_arrays
 from graphsim.lora.profile import EngineProfile, load_profile
-from graphsim.symbolic.guard import Guard
 
 if TYPE_CHECKING:
     from graphsim.deployment.deployment import Deployment
     from graphsim.deployment.inference import Requests
+    from graphsim.symbolic.guard import Guard
 
 REFERENCE = "reference"
 """The engine of a deployment that names none."""

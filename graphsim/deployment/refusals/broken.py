@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphsim.errors import InfeasibleError
 from graphsim.lora.limits import RULES
 from graphsim.lora.profile import EngineProfile
-from graphsim.symbolic.guard import Figure, Guard
 from graphsim.units import Num
+
+if TYPE_CHECKING:
+    from graphsim.symbolic.guard import Guard, Told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,7 +49,9 @@ class Broken:
 
     def guard(self, profile: EngineProfile) -> Guard:
         """The refusal as data, whose numbers may be formulas."""
-        numbers: list[Figure] = []
+        from graphsim.symbolic.guard import Guard, Told
+
+        numbers: list[Told] = []
 
         def held(value: Any) -> str:
             if isinstance(value, str):

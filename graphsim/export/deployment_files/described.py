@@ -13,7 +13,6 @@ import numpy as np
 from graphsim.deployment.deployment import DEFAULT_ENGINE, Deployment
 from graphsim.errors import ConfigError, choices_text
 from graphsim.files import catalog
-from graphsim.files.model_names import KIND
 from graphsim.files.reading import load_mapping
 from graphsim.lora.config import LoraConfig
 from graphsim.serving.engine_limits import EngineLimits
@@ -197,7 +196,7 @@ def _published(deployment: Deployment) -> Any:
 
 def _id_of(deployment: Deployment) -> str:
     """The first id under which the model is published; its name if no file of the catalog lists an id."""
-    path = catalog.held(KIND, deployment.model.name)
+    path = catalog.held(catalog.MODELS, deployment.model.name)
     listed = load_mapping(Path(path)).get("ids") if path is not None else None
     return str(listed[0]) if isinstance(listed, list) and listed else deployment.model.name
 
@@ -208,7 +207,7 @@ def _draft_id(speculation: Speculation | None, given: str | None) -> str:
     if speculation is None or speculation.draft in (MTP, NGRAM):
         return ""
     if isinstance(speculation.draft, str | Path):
-        path = catalog.held(KIND, str(speculation.draft))
+        path = catalog.held(catalog.MODELS, str(speculation.draft))
         listed = load_mapping(Path(path)).get("ids") if path is not None else None
         found = str(listed[0]) if isinstance(listed, list) and listed else str(speculation.draft)
         return _printable("speculation.draft", found)

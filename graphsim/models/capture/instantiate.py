@@ -12,7 +12,6 @@ from typing import Any
 
 from graphsim.errors import ConfigError, choices_text, needs
 from graphsim.files import catalog
-from graphsim.files.model_names import KIND
 from graphsim.files.present import is_folder, is_present
 from graphsim.files.reading import load_mapping
 
@@ -164,7 +163,7 @@ def _read(ref: Any) -> tuple[dict[str, Any], str]:
 
 def _of_catalog(name: str) -> tuple[dict[str, Any], str]:
     """The published config.json of a model in the catalog, and the model's name."""
-    path = catalog.held(KIND, name)
+    path = catalog.held(catalog.MODELS, name)
     if path is None:
         raise ConfigError(f"{name}: is neither a folder with a readable config.json nor a model of the catalog")
     config = load_mapping(path).get("config")

@@ -172,17 +172,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphsim.errors import ConfigError
 from graphsim.files.reading import Fields
 from graphsim.models.config import ModelConfig
 from graphsim.models.yaml.blocks import Blocks
-from graphsim.models.yaml.encoders import read_encoders
 from graphsim.models.yaml.ends import check_usual_parts, read_ends
 from graphsim.models.yaml.layers import read_layers
 from graphsim.models.yaml.sections import MOST_TOKENS, MOST_WIDTH
 from graphsim.ops.precision import Precision, load_precision
+
+if TYPE_CHECKING:
+    from graphsim.models.yaml.encoders import Encoders
 
 MOST_STREAMS = 64
 
@@ -201,8 +203,8 @@ def read_model(data: Mapping[str, Any], where: str, name: str = "custom") -> Mod
     streams = fields.integer("streams", 1, most=MOST_STREAMS)
     blocks = Blocks(model=fields, hidden=hidden, streams=streams, fields=fields.mapping("blocks"))
     ends = read_ends(fields, positions, blocks)
-    encoders = read_encoders(fields, blocks)
-    layers = read_layers(fields, hidden, replace(blocks, source=encoders.width))
+    encoders = _encoders(fields, blocks)
+    layers = read_layers(fields, hidden, replace(blocks, source=encoders.width if encoders else 0))
     check_usual_parts(fields, blocks.are_all(layers), streams)
     blocks.finish()
     details = origin_of(fields, name) | {"precision": _precision(fields)}
@@ -213,13 +215,22 @@ def read_model(data: Mapping[str, Any], where: str, name: str = "custom") -> Mod
         stem=ends.stem,
         layers=layers,
         head=ends.head,
-        encoders=encoders.towers,
-        source_encoder=encoders.source,
+        encoders=encoders.towers if encoders else (),
+        source_encoder=encoders.source if encoders else None,
         layer_prefix=ends.prefix,
         max_positions=positions,
         document=copy.deepcopy(dict(data)),
         **details,
     )
+
+
+def _encoders(fields: Fields, blocks: Blocks) -> Encoders | None:
+    """What the file says of encoders; None where it says nothing."""
+    if not [key for key in ("source_encoder", "encoders") if fields.raw(key) is not None]:
+        return None
+    from graphsim.models.yaml.encoders import read_encoders
+
+    return read_encoders(fields, blocks)
 
 
 def origin_of(fields: Fields, name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from graphsim.files.reading import Fields
 from graphsim.models.layers.base import Layer
 from graphsim.models.yaml import mixers, sections
 from graphsim.models.yaml.blocks import Blocks
+from graphsim.models.yaml.feed_forward import feed_forward
 from graphsim.models.yaml.overrides import Overrides
 
 MOST_LAYERS = 10_000
@@ -90,7 +91,7 @@ class _Reader:
             return Nothing()
         mixer = mixers.mixer(layer, self.hidden)
         alone = mixers.kind_of(layer) in mixers.STATE_SPACE
-        return sections.block(layer, mixer, sections.feed_forward(layer, alone))
+        return sections.block(layer, mixer, feed_forward(layer, alone))
 
     def finish(self) -> None:
         """Note unused sections, and wrong fields even if no block needs them."""

@@ -8,7 +8,6 @@ from graphsim.models.layers.attention import AttentionNames, QkNorm, SelfAttenti
 from graphsim.models.layers.base import Layer
 from graphsim.models.layers.block import Block, Branch, Residual
 from graphsim.models.layers.mlp import Mlp, MlpNames
-from graphsim.models.layers.moe import Moe, MoeNames
 from graphsim.models.layers.norm import VECTORS, NormLayer
 from graphsim.models.yaml.overrides import Overrides
 
@@ -17,7 +16,6 @@ MOST_WEIGHTS = 10**13
 MOST_WIDTH = 10_000_000
 MOST_TOKENS = 10**9
 MOST_VOCABULARY = 100_000_000
-FEED_FORWARDS = ("mlp", "moe", "none")
 PLACEMENTS = ("pre", "post", "both")
 RESIDUALS = ("sequential", "parallel", "parallel_two_norms")
 
@@ -92,68 +90,6 @@ def mlp(section: Overrides) -> Mlp:
             fused=names.text("gate_up", usual.fused),
         ),
     )
-
-
-def feed_forward(layer: Overrides, alone: bool) -> Layer | None:
-    """The MoE layer if the layer or the model has one, otherwise, or if requested, the MLP; None for neither.
-
-    alone: whether the layer has no feed-forward part if the file gives neither
-    """
-    usual = "moe" if "moe" in layer else "none" if alone and "mlp" not in layer else "mlp"
-    kind = layer.text("feed_forward", usual, FEED_FORWARDS)
-    if kind == "none":
-        return None
-    return moe(layer.below("moe")) if kind == "moe" else mlp(layer.below("mlp"))
-
-
-def moe(section: Overrides) -> Moe:
-    """The MoE layer that the section describes."""
-    experts = section.integer("experts", most=MOST_HEADS)
-    chosen = section.integer("experts_per_token", most=MOST_HEADS)
-    if chosen > experts:
-        section.problem("experts_per_token", f"exceeds experts = {experts}; allowed: 1 to {experts}")
-    names, usual = section.below("names"), MoeNames()
-    intermediate = section.integer("intermediate_size", most=MOST_WIDTH)
-    shared = section.integer("shared_experts", 0, least=0, most=MOST_HEADS) * intermediate
-    return Moe(
-        experts=experts,
-        chosen=min(chosen, experts),
-        intermediate=intermediate,
-        gated=section.flag("gated", True),
-        shared=_shared(section, names, section.integer("shared_intermediate_size", shared, least=0, most=MOST_WIDTH)),
-        shared_gate=section.flag("shared_gate", False),
-        correction=section.flag("correction", False),
-        router_bias=section.flag("router_bias", False),
-        bias=section.flag("bias", False),
-        skew=section.number("skew", 0.0, 0.0, 10.0),
-        adapt_experts=section.flag("adapt_experts", False),
-        adapt_router=section.flag("adapt_router", False),
-        names=MoeNames(
-            router=names.text("router", usual.router),
-            gate_up=names.text("gate_up", usual.gate_up),
-            down=names.text("down", usual.down),
-            shared_gate=names.text("shared_gate", usual.shared_gate),
-            experts=_expert_names(names, usual.experts),
-        ),
-    )
-
-
-def _expert_names(names: Overrides, usual: tuple[str, str, str]) -> tuple[str, str, str]:
-    """Names of an expert's gate, up and down weights for adapters, joined by +."""
-    found = names.text("experts", "+".join(usual)).split("+")
-    if len(found) != 3 or not all(found):
-        names.problem("experts", "is not allowed; expected three names joined by +, such as w1+w3+w2")
-        return usual
-    return found[0], found[1], found[2]
-
-
-def _shared(section: Overrides, names: Overrides, width: int) -> Mlp | None:
-    """The shared experts as one MLP that processes all tokens; None if there are none."""
-    path = names.text("shared", "mlp.shared_experts")
-    if not width:
-        return None
-    below = MlpNames(gate=f"{path}.gate_proj", up=f"{path}.up_proj", down=f"{path}.down_proj")
-    return Mlp(intermediate=width, gated=section.flag("gated", True), names=below)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
