@@ -158,8 +158,9 @@ class Estimate:
                 model=self.model, hardware=self.hardware, engine=f"engine {self.engine}",
                 precision=self.settings["precision"], trust=trust_text(self.cost_model, self.hardware),
             )  # fmt: skip
-        ends = {} if np.size(self.tpot_s) > 1 else self.intervals()
-        sure = interval_share_text("TPOT", self.tpot_s, ends["tpot_s"], COVERAGE) if ends else ""
+        sure = ""
+        if np.size(self.tpot_s) <= 1 and not self.uncertainty.missing:
+            sure = interval_share_text("TPOT", self.tpot_s, self.interval("tpot_s"), COVERAGE)
         return basis_of(self.inference.deployment, interval=sure)
 
     @property

@@ -248,12 +248,20 @@ class Uncertainty:
         if name == "one_time_s":
             return self._drawn_once()
         if scores is None:
-            scores, relative = self._scores, self._kernel_times
-        else:
-            relative = {key: step.relative(scores) for key, step in self._steps.items()}
+            return np.asarray(getattr(self._own, name))
+        relative = {key: step.relative(scores) for key, step in self._steps.items()}
+        return np.asarray(getattr(self._drawn(scores, relative), name))
+
+    @cached_property
+    def _own(self) -> Latencies:
+        """The latencies at each of its own draws."""
+        return self._drawn(self._scores, self._kernel_times)
+
+    def _drawn(self, scores: Scores, relative: Mapping[str, Array]) -> Latencies:
+        """The latencies at each draw, from the times of both steps as multiples of their estimates."""
         times = {"ttft_s": self.ttft_s, "tpot_s": self.tpot_s}
         drawn = {key: np.atleast_1d(time) * relative[key] * self._server(key, scores) for key, time in times.items()}
-        return np.asarray(getattr(self._latencies(drawn["ttft_s"], drawn["tpot_s"]), name))
+        return self._latencies(drawn["ttft_s"], drawn["tpot_s"])
 
     def relative(self, name: str, scores: Scores) -> Array:
         """A number at each draw as a multiple of the estimate."""
