@@ -14,13 +14,15 @@ from graphsim.cost.base import Cost
 from graphsim.cost.families.formats import runs_widened
 from graphsim.cost.interconnect import legs, require_reach
 from graphsim.hardware import Hardware
-from graphsim.ops import AllToAll, Collective, Launch, Op, Residency, SendReceive
+from graphsim.ops import Launch, Op, Residency
 from graphsim.ops.base import Work
 from graphsim.ops.formats import RATES, SAME_WIDTH
+from graphsim.ops.type_guards import is_collective
 from graphsim.symbolic.questions import may_be_nonzero
 from graphsim.units import Num
 
 if TYPE_CHECKING:
+    from graphsim.ops import Collective
     from graphsim.ops.lora_kernels import LoraKernel
 
 
@@ -42,7 +44,7 @@ def roofline(op: Op, hardware: Hardware) -> Cost:
     computing_s = compute_s(op, work, hardware)
     memory_s = _off_chip_bytes(op, work, hardware) / hardware.memory_bytes_per_s
     network_s: Num = 0.0
-    if isinstance(op, Collective):
+    if is_collective(op):
         network_s = collective_s(op, hardware)
     if may_be_nonzero(work.host_bytes):
         network_s = network_s + work.host_bytes / hardware.host_link.bytes_per_s
@@ -121,6 +123,8 @@ def collective_s(op: Collective, hardware: Hardware) -> Num:
 
     Raises HardwareError if no level reaches all devices of the group.
     """
+    from graphsim.ops import AllToAll, SendReceive
+
     if not hardware.links and not np.any(np.asarray(op.group) > 1):
         return 0.0
     require_reach(hardware, op.group, op.stride)

@@ -13,8 +13,9 @@ from graphsim.lora.limits import Limits
 from graphsim.models.build import build
 from graphsim.models.config import ModelConfig
 from graphsim.models.phase import prefill
-from graphsim.ops import Attention, ExpertGemm
+from graphsim.ops import Attention
 from graphsim.ops.precision import load_precision
+from graphsim.ops.type_guards import is_expert_gemm
 from graphsim.symbolic.memo import Memo
 from graphsim.units import Num
 
@@ -39,7 +40,7 @@ def _units_of(model: ModelConfig) -> _Units:
     attention = [op for op in ops if isinstance(op, Attention)]
     return _Units(
         heads=frozenset((op.heads, op.kv_heads) for op in attention if not op.indexes),
-        experts=frozenset(op.of for op in ops if isinstance(op, ExpertGemm)),
+        experts=frozenset(op.of for op in ops if is_expert_gemm(op)),
         indexed=any(op.indexes for op in attention),
     )
 

@@ -18,7 +18,8 @@ from graphsim.brief import figures_text
 from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.workspace import step_limits
 from graphsim.graph import walk
-from graphsim.ops import ExpertGemm, Launch, Op
+from graphsim.ops import Launch, Op
+from graphsim.ops.type_guards import is_expert_gemm
 from graphsim.units import Num
 
 
@@ -117,7 +118,7 @@ def _started(deployment: Deployment, graph: nx.DiGraph, micro_batches: Num) -> t
             stages.add(op.stage.number)
         if _is_started(op) and not (own and op.adapter):
             started = started + times * op.launches * (_has_work(op) if _is_of_experts(op) else 1.0)
-        if isinstance(op, ExpertGemm):
+        if is_expert_gemm(op):
             blocks[name.rpartition(".")[0], op.layer] = times
     count = max(len(stages), 1)
     share = (micro_batches + count - 1.0) / count
@@ -141,4 +142,4 @@ def _has_work(op: Op) -> Num:
 
 def _is_started(op: Op) -> bool:
     """Whether an operation is a kernel of its own; operations between experts' GEMMs are counted with their block."""
-    return op.launched and not op.once and (op.family != "moe" or isinstance(op, ExpertGemm))
+    return op.launched and not op.once and (op.family != "moe" or is_expert_gemm(op))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 import numpy as np
@@ -13,16 +13,18 @@ from graphsim.cost.base import BOUNDS, Cost
 from graphsim.errors import ConfigError, GraphError
 from graphsim.graph.sound import require_sound
 from graphsim.ops import (
-    AllGather,
     Attention,
     Gemm,
     KvCache,
     Op,
-    ReduceScatter,
     Repeat,
     Rope,
 )
+from graphsim.ops.type_guards import is_collective
 from graphsim.units import Num, short
+
+if TYPE_CHECKING:
+    from graphsim.ops import Collective
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -161,16 +163,25 @@ def shapes(graph: nx.DiGraph, scenario: int = 0, incoming: float = 0.0) -> dict[
     rows: dict[str, float] = {}
     for name, op in graph.nodes(data="op"):
         arriving = max((rows[p] for p in graph.predecessors(name) if rows[p]), default=incoming)
-        if isinstance(op, ReduceScatter):  # splits the tokens
-            arriving = arriving / number(op.group, scenario)
-        if isinstance(op, AllGather):  # concatenates tokens or features; its users state which
-            arriving = _rows_wanted(graph, name, op, scenario) or arriving
+        if is_collective(op):
+            arriving = _rows_behind(graph, name, op, arriving, scenario)
         rows[name] = arriving if isinstance(op, Repeat) else shape_of(op, rows=arriving, scenario=scenario)[0]
         for source in graph.predecessors(name):
             found[source, name] = shape_of(
                 graph.nodes[source]["op"], graph.edges[source, name].get("parts", ()), rows[source], scenario
             )
     return found
+
+
+def _rows_behind(graph: nx.DiGraph, name: str, op: Collective, arriving: float, scenario: int) -> float:
+    """Rows of a collective's result for those that arrive."""
+    from graphsim.ops import AllGather, ReduceScatter
+
+    if isinstance(op, ReduceScatter):  # splits the tokens
+        return arriving / number(op.group, scenario)
+    if isinstance(op, AllGather):  # concatenates tokens or features; its users state which
+        return _rows_wanted(graph, name, op, scenario) or arriving
+    return arriving
 
 
 def _rows_wanted(graph: nx.DiGraph, name: str, op: Op, scenario: int) -> float:

@@ -17,9 +17,10 @@ from graphsim.errors import ConfigError, choices_text
 from graphsim.models.build import build
 from graphsim.models.config import ModelConfig
 from graphsim.models.phase import prefill
-from graphsim.ops import Embedding, ExpertGemm, Gemm, Repeat, Sharding
+from graphsim.ops import Embedding, Gemm, Repeat, Sharding
 from graphsim.ops.formats import FORMATS, Format
 from graphsim.ops.precision import ALIKE, ModuleFormat, ModuleFormats, Precision, load_precision
+from graphsim.ops.type_guards import is_expert_gemm
 
 
 class Kind(Enum):
@@ -174,21 +175,21 @@ def _module(op: Gemm | Embedding, words: str | None, blocks: str) -> Module:
         path=op.module, layer=-1, kind=_special(op) or (Kind.BARE if bare else Kind.LINEAR), names=_names(op, words),
         attention="attn" in op.tags, usual=usual, tied=isinstance(op, Gemm) and op.shared,
         size=float(op.parameters) or float(getattr(op, "n", 0.0) * getattr(op, "k", 0.0)),
-        experts=op.of if isinstance(op, ExpertGemm) else 0,
+        experts=op.of if is_expert_gemm(op) else 0,
     )  # fmt: skip
 
 
 def _special(op: Gemm | Embedding) -> Kind | None:
     if isinstance(op, Embedding):
         return Kind.TABLE
-    if isinstance(op, ExpertGemm):
+    if is_expert_gemm(op):
         return Kind.EXPERTS
     return Kind.HEAD if op.head else None
 
 
 def _names(op: Gemm | Embedding, words: str | None) -> tuple[tuple[str, ...], ...]:
     """By module of the checkpoint; of an expert's, those of one expert, then of all, then transformers 5's own."""
-    if not isinstance(op, ExpertGemm):
+    if not is_expert_gemm(op):
         return (_known(spellings(op.module), words),)
     within, _, _ = op.module.rpartition(".")
     parts = (_DOWN,) if op.split is Sharding.ROW else (_GATE, _UP) if op.gated else (_UP,)

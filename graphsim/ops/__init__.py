@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from graphsim.ops.experts import Route as Route
     from graphsim.ops.experts import expected_experts as expected_experts
     from graphsim.ops.fused_norms import AddNorm as AddNorm
-    from graphsim.ops.fused_norms import AllReduceNorm as AllReduceNorm
     from graphsim.ops.gradients import ActivationBackward as ActivationBackward
     from graphsim.ops.gradients import AddGradients as AddGradients
     from graphsim.ops.gradients import AttentionBackward as AttentionBackward
@@ -95,6 +94,7 @@ if TYPE_CHECKING:
     from graphsim.ops.modules import ModuleSteps as ModuleSteps
     from graphsim.ops.norms import Norm as Norm
     from graphsim.ops.norms import SquareSum as SquareSum
+    from graphsim.ops.reduced_norms import AllReduceNorm as AllReduceNorm
     from graphsim.ops.saved import Saved as Saved
     from graphsim.ops.scan import CausalConv as CausalConv
     from graphsim.ops.scan import Scan as Scan
@@ -175,10 +175,7 @@ __getattr__, __dir__, __all__ = names_from(
             "Route",
             "expected_experts",
         ),
-        "fused_norms": (
-            "AddNorm",
-            "AllReduceNorm",
-        ),
+        "fused_norms": ("AddNorm",),
         "gradients": (
             "ActivationBackward",
             "AddGradients",
@@ -237,6 +234,7 @@ __getattr__, __dir__, __all__ = names_from(
             "Norm",
             "SquareSum",
         ),
+        "reduced_norms": ("AllReduceNorm",),
         "saved": ("Saved",),
         "scan": (
             "CausalConv",

@@ -62,6 +62,8 @@ class Activation(Elementwise):
     """A nonlinearity, with `learned` weights of its own; gated MLPs multiply it by a second input."""
 
     op_type: ClassVar[OpType] = OpType.ACTIVATION
+    by_row: ClassVar[bool] = False
+    """Whether it multiplies each row by a number."""
 
     learned: Num = 0.0
 

@@ -1,27 +1,27 @@
-"""Shared experts: summed with the routed ones before one all-reduce, on a separate stream, or in the same kernel."""
+"""Shared experts: on a separate stream from the routed ones, or in the same kernel."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import networkx as nx
 import numpy as np
 
-from graphsim.graph import Pass, Rule, Step, Value, inputs_of
-from graphsim.models.layers.moe import Scale
+from graphsim.graph import Pass, Rule, Step, Value
 from graphsim.ops import (
     COMPUTE,
     Add,
-    AllReduce,
-    ExpertActivation,
-    ExpertGemm,
     Gemm,
     Input,
     Op,
-    Permute,
 )
 from graphsim.ops.base import SIDE
+from graphsim.ops.type_guards import is_expert_gemm
+
+if TYPE_CHECKING:
+    from graphsim.ops import ExpertGemm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,58 +42,25 @@ def _shared_of(graph: nx.DiGraph) -> list[_Shared]:
         if type(op) is not Add or len(sources) != 2:
             continue
         behind = [nx.ancestors(graph, source) | {source} for source in sources]
-        experts = [{node for node in nodes if _is_of(graph, node, op.layer, ExpertGemm)} for nodes in behind]
+        experts = [{node for node in nodes if _is_expert(graph, node, op.layer)} for nodes in behind]
         if bool(experts[0]) == bool(experts[1]):
             continue
         routed = 0 if experts[0] else 1
         ahead = {name for node in experts[routed] for name in nx.ancestors(graph, node)} | behind[routed]
         own = [node for node in graph if node in behind[1 - routed] and node not in ahead]
-        products = [node for node in own if _is_of(graph, node, op.layer, Gemm)]
+        products = [node for node in own if _is_gemm(graph, node, op.layer)]
         if len(products) > 1 and all(not isinstance(graph.nodes[node]["op"], Input) for node in own):
             found.append(_Shared(add=name, routed=sources[routed], shared=sources[1 - routed], nodes=tuple(own)))
     return found
 
 
-def _is_of(graph: nx.DiGraph, name: str, layer: int, kind: type[Op]) -> bool:
+def _is_gemm(graph: nx.DiGraph, name: str, layer: int) -> bool:
     op = graph.nodes[name]["op"]
-    return isinstance(op, kind) and op.layer == layer
+    return isinstance(op, Gemm) and op.layer == layer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReduceTogether(Pass):
-    """One all-reduce for the sum of two values in place of one for each, even if a gate scales one of them."""
-
-    def rule(self, graph: nx.DiGraph) -> Rule:
-        """Add partial sums, then reduce the result."""
-        sums = {name: pair for name, op in graph.nodes(data="op") if (pair := _reduced_terms(graph, name, op))}
-        dropped = {name for pair in sums.values() for name in pair}
-
-        def rule(name: str, op: Op, inputs: list[Value]) -> Iterator[Step | Value]:
-            if name in dropped:
-                yield inputs[0]
-                return
-            yield name, op, inputs
-            if name in sums:
-                reduced: AllReduce = graph.nodes[sums[name][0]]["op"]
-                yield f"{name}.all_reduce", reduced, [Value(name)]
-
-        return rule
-
-
-def _reduced_terms(graph: nx.DiGraph, name: str, op: Op) -> tuple[str, str] | None:
-    """The all-reduces of both terms of a sum, if the sum is their only consumer; otherwise None."""
-    if type(op) is not Add or len(graph.pred[name]) != 2:
-        return None
-    found = []
-    for term in graph.pred[name]:
-        if isinstance(graph.nodes[term]["op"], Scale) and graph.out_degree(term) == 1:
-            term = inputs_of(graph, term)[0].node
-        if type(graph.nodes[term]["op"]) is not AllReduce or graph.out_degree(term) != 1:
-            return None
-        found.append(term)
-    one, other = (graph.nodes[term]["op"] for term in found)
-    same = one.group is other.group or bool(np.all(np.equal(one.group, other.group)))
-    return (found[0], found[1]) if same else None
+def _is_expert(graph: nx.DiGraph, name: str, layer: int) -> bool:
+    return _is_gemm(graph, name, layer) and is_expert_gemm(graph.nodes[name]["op"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,11 +112,13 @@ def _chosen(graph: nx.DiGraph, shared: _Shared) -> float:
 def _experts(graph: nx.DiGraph, shared: _Shared) -> list[ExpertGemm]:
     """The routed experts' GEMMs."""
     before, layer = nx.ancestors(graph, shared.add), graph.nodes[shared.add]["op"].layer
-    return [graph.nodes[name]["op"] for name in graph if name in before and _is_of(graph, name, layer, ExpertGemm)]
+    return [graph.nodes[name]["op"] for name in graph if name in before and _is_expert(graph, name, layer)]
 
 
 def _is_alike(graph: nx.DiGraph, shared: _Shared) -> bool:
     """Whether the shared branch is exactly one expert like the routed ones."""
+    from graphsim.ops import Permute
+
     ops = [graph.nodes[name]["op"] for name in shared.nodes]
     products = [op for op in ops if isinstance(op, Gemm)]
     experts = _experts(graph, shared)
@@ -169,8 +138,10 @@ def _is_alike(graph: nx.DiGraph, shared: _Shared) -> bool:
 
 def _with_one_more(op: Op, chosen: float) -> Op:
     """An operation of the experts' block with one more expert, for all tokens in addition to `chosen` others."""
+    from graphsim.ops import ExpertActivation, Permute
+
     more = (chosen + 1.0) / chosen
-    if isinstance(op, ExpertGemm):
+    if is_expert_gemm(op):
         return replace(op, m=op.m * more, experts=op.experts + 1.0, of=op.of + 1, chosen=op.chosen + 1, always=1)
     if isinstance(op, Permute):
         return replace(op, chosen=op.chosen + 1.0)

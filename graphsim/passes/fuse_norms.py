@@ -9,15 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import networkx as nx
 import numpy as np
 
 from graphsim.graph import Pass, Rule, Step, Value, inputs_of, rewrite
-from graphsim.ops import Add, AddNorm, AllReduce, AllReduceNorm, Input, Norm, Op, Repeat
+from graphsim.ops import Add, AddNorm, Input, Norm, Op, Repeat
 from graphsim.ops.fused_norms import NORMED, SUM
 from graphsim.ops.structure import last_node
+from graphsim.ops.type_guards import is_all_reduce
 from graphsim.units import Num
+
+if TYPE_CHECKING:
+    from graphsim.ops import AllReduce, AllReduceNorm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +101,7 @@ class FuseNorms(Pass):
     def _reduced_by(self, graph: nx.DiGraph, add: str) -> str:
         """The all-reduce that yields one of a sum's terms, with no other consumer."""
         sources = [value.node for value in inputs_of(graph, add)]
-        terms = [name for name in sources if type(graph.nodes[name]["op"]) is AllReduce]
+        terms = [name for name in sources if is_all_reduce(graph.nodes[name]["op"])]
         return next((name for name in terms if self.limits and graph.out_degree(name) == 1), "")
 
     def _added(self, graph: nx.DiGraph, pair: _Fused) -> AddNorm:
@@ -108,6 +113,8 @@ class FuseNorms(Pass):
         )  # fmt: skip
 
     def _reduced(self, graph: nx.DiGraph, pair: _Fused) -> AllReduceNorm:
+        from graphsim.ops import AllReduceNorm
+
         reduced: AllReduce = graph.nodes[pair.reduced]["op"]
         norm: Norm = graph.nodes[pair.norm]["op"]
         return AllReduceNorm(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from graphsim.graph import Pass
 from graphsim.lora.profile import EngineProfile
-from graphsim.passes.fuse_experts import ReduceTogether, SharedInKernel, SharedStream
+from graphsim.passes.fuse_experts import SharedInKernel, SharedStream
 from graphsim.passes.fuse_norms import FuseNorms
 from graphsim.passes.pack_more import PackMore
 from graphsim.passes.quantise_ahead import QuantiseAhead
+from graphsim.passes.reduce_together import ReduceTogether
 
 
 def packed_more(engine: EngineProfile | None) -> tuple[Pass, ...]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import networkx as nx
 
 from graphsim.graph import Pass, Rule, Step, Value, add, inputs_of
-from graphsim.ops import Input, Op, PipelineStage, Repeat, SendReceive
+from graphsim.ops import Input, Op, PipelineStage, Repeat
 from graphsim.ops.structure import last_node
 from graphsim.units import Num
 
@@ -48,6 +48,8 @@ def pipeline(micro_batches: Sequence[Sequence[nx.DiGraph]], reach: Num) -> nx.Di
 
 def _hand_on(out: nx.DiGraph, here: PipelineStage, last: str, reach: Num) -> str:
     """Adds the send of a stage's result to the next stage."""
+    from graphsim.ops import SendReceive
+
     result: Op = out.nodes[here.prefix + last]["op"]
     send = SendReceive(role="send", elems=result.out_elems, group=reach, activations=result.activations)
     return add(out, f"{here.prefix}send", _on_stage(send, here), [here.prefix + last])

@@ -17,7 +17,8 @@ from graphsim.lora.profile import EngineProfile
 from graphsim.lora.schemes import SCHEMES
 from graphsim.models.build import build
 from graphsim.models.phase import prefill
-from graphsim.ops import ExpertGemm, Sharding
+from graphsim.ops import Sharding
+from graphsim.ops.type_guards import is_expert_gemm
 from graphsim.symbolic.questions import is_known
 from graphsim.units import Num
 
@@ -65,7 +66,7 @@ def _expert_reached(deployment: Deployment, lora: LoraConfig) -> str:
     from graphsim.lora.targets import Targets
 
     model, targets = deployment.model, Targets(lora)
-    ops = [op for _, op, _ in walk(build(model, prefill(1.0, 1.0), deployment.precision)) if isinstance(op, ExpertGemm)]
+    ops = [op for _, op, _ in walk(build(model, prefill(1.0, 1.0), deployment.precision)) if is_expert_gemm(op)]
     paths = ((op, op.module.replace("{}", str(layer))) for layer in range(model.num_layers) for op in ops)
     return next((path for op, path in paths if targets.key(op, path) is not None), "")
 

@@ -11,8 +11,9 @@ from graphsim.deployment.refusals.broken import Broken
 from graphsim.graph import inputs_of
 from graphsim.models.build import build
 from graphsim.models.phase import prefill
-from graphsim.ops import ExpertGemm, Gemm, Repeat
+from graphsim.ops import Gemm, Repeat
 from graphsim.ops.precision import Precision
+from graphsim.ops.type_guards import is_expert_gemm
 from graphsim.symbolic.memo import Memo
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def _groups(graph: nx.DiGraph) -> Iterator[list[Gemm]]:
     for name, op in graph.nodes(data="op"):
         if isinstance(op, Repeat):
             yield from _groups(op.body)
-        elif isinstance(op, ExpertGemm):
+        elif is_expert_gemm(op):
             found.setdefault((op.layer, op.module.rpartition(".")[0]), []).append(op)
         elif isinstance(op, Gemm) and op.pack:
             found.setdefault((op.layer, op.pack, tuple(inputs_of(graph, name))), []).append(op)

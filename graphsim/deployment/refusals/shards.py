@@ -19,9 +19,10 @@ from graphsim.graph import walk
 from graphsim.lora.limits import Limits
 from graphsim.models.build import build
 from graphsim.models.phase import prefill
-from graphsim.ops import ExpertGemm, Gemm, Sharding
+from graphsim.ops import Gemm, Sharding
 from graphsim.ops.formats import Format
 from graphsim.ops.precision import ModuleFormats
+from graphsim.ops.type_guards import is_expert_gemm
 from graphsim.symbolic.memo import UNKEPT, Memo
 from graphsim.units import Num
 
@@ -108,9 +109,9 @@ def _dimensions_of(deployment: Deployment) -> tuple[_Dimension, ...]:
 
 
 def _of(op: Gemm) -> Iterator[_Dimension]:
-    form, experts = op.weights, isinstance(op, ExpertGemm)
+    form, experts = op.weights, is_expert_gemm(op)
     row, column = op.split is Sharding.ROW, op.split is Sharding.COLUMN
-    halves = 2.0 if isinstance(op, ExpertGemm) and op.gated and column else 1.0
+    halves = 2.0 if is_expert_gemm(op) and op.gated and column else 1.0
     widths: list[tuple[Num, Num]] = [(part.width, part.units) for part in op.parts] or [(op.n / halves, op.units)]
     if "ffn" in op.tags and (row or column):
         yield from (

@@ -6,6 +6,7 @@ Routing: arXiv 1701.06538; shared and fine-grained experts: arXiv 2401.06066.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from graphsim.graph import Value
 from graphsim.models.layers.base import Layer, Projection, Scope
@@ -180,6 +181,8 @@ def _leaf(name: str) -> str:
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scale(Activation):
     """Multiplies a value by one number per row."""
+
+    by_row: ClassVar[bool] = True
 
     reads: Num = 1.0
 
