@@ -49,7 +49,7 @@ def calibrated(hardware: Hardware, table: KernelTable = BASE) -> tuple[CostModel
     def parameters_of(family: str) -> Mapping[str, Any]:
         parameters = found[family].parameters or {}
         if family == "mla" and table.engine and parameters and not isinstance(parameters, Blend):
-            return FAMILIES["mla"].module.served(parameters, basis(hardware, family).parameters or {})
+            parameters = FAMILIES["mla"].module.served(parameters, basis(hardware, family).parameters or {})
         return parameters
 
     records = Lazily(FAMILIES, lambda family: record_of(hardware, family, found[family], table.engine))

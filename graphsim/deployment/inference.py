@@ -13,7 +13,6 @@ from graphsim.cost.base import CostModel, annotate
 from graphsim.deployment.cache import kept_of
 from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.engine_time import EngineTime, host_s, joint_s, mapping_s, request_s
-from graphsim.deployment.generation import sum_steps, sum_steps_many
 from graphsim.deployment.memory import Memory, Sequences, fullest, memories_of, stages_of
 from graphsim.deployment.order import NeedsNumbers, check_own
 from graphsim.deployment.scenarios import count, scenarios_in, take
@@ -177,6 +176,8 @@ class Inference:
 
     def generation_s(self) -> Num:
         """Time of all decode steps after the first token; of one step where there is no further token."""
+        from graphsim.deployment.generation import sum_steps, sum_steps_many
+
         steps = np.maximum(self.requests.output_tokens - 1.0, 1.0)
         first = self.requests.input_tokens
         scenarios = self.scenarios

@@ -9,6 +9,7 @@ from graphsim.models.layers import custom
 from graphsim.models.layers.base import Layer
 from graphsim.models.layers.custom.layer import LayerNode
 from graphsim.models.yaml import mixers, sections
+from graphsim.models.yaml.experts import moe
 from graphsim.models.yaml.nodes.reading import Kind, NodeEntry, Reader, Setting
 from graphsim.models.yaml.overrides import Overrides
 
@@ -29,5 +30,5 @@ KINDS = {
     "mamba": Kind(read=_layer("mamba", mixers.mamba)),
     "mamba2": Kind(read=_layer("mamba2", lambda keys, _: mixers.mamba2(keys))),
     "mlp": Kind(read=_layer("mlp", lambda keys, _: sections.mlp(keys))),
-    "moe": Kind(read=_layer("moe", lambda keys, _: sections.moe(keys))),
+    "moe": Kind(read=_layer("moe", lambda keys, _: moe(keys))),
 }
