@@ -14,10 +14,10 @@ from graphsim.cost.base import Cost
 from graphsim.cost.families.formats import runs_widened
 from graphsim.cost.interconnect import legs, require_reach
 from graphsim.hardware import Hardware
-from graphsim.ops import Launch, Op, Residency
+from graphsim.ops import Op, Residency
 from graphsim.ops.base import Work
 from graphsim.ops.formats import RATES, SAME_WIDTH
-from graphsim.ops.type_guards import is_collective
+from graphsim.ops.type_guards import is_collective, is_launch
 from graphsim.symbolic.questions import may_be_nonzero
 from graphsim.units import Num
 
@@ -38,7 +38,7 @@ def roofline(op: Op, hardware: Hardware) -> Cost:
     assumption, not measured). A launch takes the time in the device's file; `cost/calibrated.py` lists the fitted
     ones, which replace it.
     """
-    if isinstance(op, Launch):
+    if is_launch(op):
         return Cost(busy_s=hardware.eager_launch_s * op.times + op.called_s, launch_s=0.0)
     work = op.work()
     computing_s = compute_s(op, work, hardware)

@@ -18,8 +18,8 @@ from graphsim.brief import figures_text
 from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.workspace import step_limits
 from graphsim.graph import walk
-from graphsim.ops import Launch, Op
-from graphsim.ops.type_guards import is_expert_gemm
+from graphsim.ops import Op
+from graphsim.ops.type_guards import is_expert_gemm, is_launch
 from graphsim.units import Num
 
 
@@ -110,7 +110,7 @@ def _started(deployment: Deployment, graph: nx.DiGraph, micro_batches: Num) -> t
     blocks: dict[tuple[str, int], float] = {}
     stages = set[int]()
     for name, op, times in walk(graph):
-        if isinstance(op, Launch):
+        if is_launch(op):
             return 0.0, 0.0
         if op.stage is not None:
             if op.stage.micro_batch:

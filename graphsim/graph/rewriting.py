@@ -18,7 +18,7 @@ from graphsim.graph.building import Value, add, inputs_of, parts_along
 from graphsim.graph.sound import require_sound
 from graphsim.graph.stages import Stage
 from graphsim.graph.walking import walk
-from graphsim.ops import EncoderOutput, Input, Op, Repeat
+from graphsim.ops import Input, Op, Repeat
 from graphsim.units import short
 
 Step = tuple[str, Op, list[Value]]
@@ -167,7 +167,7 @@ def _spelled_out(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
     if not isinstance(op, Repeat):
         yield name, op, inputs
         return
-    from graphsim.ops import Handed
+    from graphsim.ops import EncoderOutput, Handed
 
     inner = rewrite(op.body, Unroll())
     nodes = [(node, node_op, inputs_of(inner, node)) for node, node_op in inner.nodes(data="op")]
@@ -190,6 +190,8 @@ def _spelled_out(name: str, op: Op, inputs: list[Value]) -> Iterator[Step]:
 
 def _entering(op: Op, inputs: list[Value], beside: list[Value]) -> list[Value]:
     """What a node of a block takes from outside: the value that passes from block to block, or that of an encoder."""
+    from graphsim.ops import EncoderOutput
+
     return inputs if isinstance(op, Input) else beside if isinstance(op, EncoderOutput) else []
 
 

@@ -73,8 +73,12 @@ if TYPE_CHECKING:
     from graphsim.ops.gradients import WeightGradient as WeightGradient
     from graphsim.ops.grouped import GroupedGemm as GroupedGemm
     from graphsim.ops.handed import Handed as Handed
+    from graphsim.ops.joins import Join as Join
+    from graphsim.ops.joins import Slice as Slice
+    from graphsim.ops.joins import SomeRows as SomeRows
     from graphsim.ops.kept import KeptValue as KeptValue
     from graphsim.ops.kept import KeptWeights as KeptWeights
+    from graphsim.ops.launch import Launch as Launch
     from graphsim.ops.linear import Embedding as Embedding
     from graphsim.ops.linear import Gemm as Gemm
     from graphsim.ops.linear import HeadGemm as HeadGemm
@@ -94,6 +98,8 @@ if TYPE_CHECKING:
     from graphsim.ops.modules import ModuleSteps as ModuleSteps
     from graphsim.ops.norms import Norm as Norm
     from graphsim.ops.norms import SquareSum as SquareSum
+    from graphsim.ops.outside import EncoderOutput as EncoderOutput
+    from graphsim.ops.outside import OutsideValue as OutsideValue
     from graphsim.ops.reduced_norms import AllReduceNorm as AllReduceNorm
     from graphsim.ops.saved import Saved as Saved
     from graphsim.ops.scan import CausalConv as CausalConv
@@ -106,15 +112,9 @@ if TYPE_CHECKING:
     from graphsim.ops.streams import ExpandStreams as ExpandStreams
     from graphsim.ops.streams import PredictStreams as PredictStreams
     from graphsim.ops.streams import SplitStreams as SplitStreams
-    from graphsim.ops.structure import EncoderOutput as EncoderOutput
     from graphsim.ops.structure import Input as Input
-    from graphsim.ops.structure import Join as Join
-    from graphsim.ops.structure import Launch as Launch
-    from graphsim.ops.structure import OutsideValue as OutsideValue
     from graphsim.ops.structure import Repeat as Repeat
-    from graphsim.ops.structure import Slice as Slice
-    from graphsim.ops.structure import SomeRows as SomeRows
-    from graphsim.ops.structure import Together as Together
+    from graphsim.ops.together import Together as Together
 
 __getattr__, __dir__, __all__ = names_from(
     __name__,
@@ -201,10 +201,16 @@ __getattr__, __dir__, __all__ = names_from(
         ),
         "grouped": ("GroupedGemm",),
         "handed": ("Handed",),
+        "joins": (
+            "Join",
+            "Slice",
+            "SomeRows",
+        ),
         "kept": (
             "KeptValue",
             "KeptWeights",
         ),
+        "launch": ("Launch",),
         "linear": (
             "Embedding",
             "Gemm",
@@ -234,6 +240,10 @@ __getattr__, __dir__, __all__ = names_from(
             "Norm",
             "SquareSum",
         ),
+        "outside": (
+            "EncoderOutput",
+            "OutsideValue",
+        ),
         "reduced_norms": ("AllReduceNorm",),
         "saved": ("Saved",),
         "scan": (
@@ -253,15 +263,9 @@ __getattr__, __dir__, __all__ = names_from(
             "SplitStreams",
         ),
         "structure": (
-            "EncoderOutput",
             "Input",
-            "Join",
-            "Launch",
-            "OutsideValue",
             "Repeat",
-            "Slice",
-            "SomeRows",
-            "Together",
         ),
+        "together": ("Together",),
     },
 )

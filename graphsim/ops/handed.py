@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from graphsim.ops.joins import Join
 from graphsim.ops.linear import Part
-from graphsim.ops.structure import Join
 from graphsim.units import Num
 
 

@@ -12,6 +12,7 @@ from graphsim.ops.base import Op, OpType
 if TYPE_CHECKING:
     from graphsim.ops.collectives import AllReduce, Collective
     from graphsim.ops.experts import ExpertGemm
+    from graphsim.ops.launch import Launch
 
 
 def is_collective(op: object) -> TypeGuard[Collective]:
@@ -26,6 +27,11 @@ def is_all_reduce(op: object) -> TypeGuard[AllReduce]:
     from graphsim.ops.collectives import AllReduce
 
     return type(op) is AllReduce
+
+
+def is_launch(op: object) -> TypeGuard[Launch]:
+    """Whether it stands for the host's launches of kernels."""
+    return isinstance(op, Op) and op.op_type is OpType.LAUNCH
 
 
 def is_expert_gemm(op: object) -> TypeGuard[ExpertGemm]:

@@ -19,7 +19,7 @@ from graphsim.brief import settings_text
 from graphsim.graph import Value, add, walk
 from graphsim.models.media import NO_MEDIA
 from graphsim.models.phase import Phase, Segment, prefill
-from graphsim.ops import Gemm, HeadGemm, Op, Part, Sharding, SomeRows
+from graphsim.ops import Gemm, HeadGemm, Op, Part, Sharding
 from graphsim.ops.formats import Format
 from graphsim.ops.precision import ALIKE, Precision, load_precision
 from graphsim.units import Num
@@ -96,6 +96,8 @@ class Scope:
         """What a value holds for the sequences of one segment; all of it where the step has no other."""
         if len(self.phase.segments) == 1:
             return value
+        from graphsim.ops import SomeRows
+
         elems = self.elems_of(value) * (segment.tokens / np.maximum(self.tokens, NEARLY_NONE))
         name = ".".join((value.node.removeprefix(self.label), *value.parts, "rows"))
         return Value(self.add(name, SomeRows(elems=elems), [value]))

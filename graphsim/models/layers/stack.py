@@ -9,7 +9,7 @@ import networkx as nx
 
 from graphsim.graph import add
 from graphsim.models.layers.base import Layer, Scope, unique
-from graphsim.ops import EncoderOutput, Input, Repeat
+from graphsim.ops import Input, Repeat
 from graphsim.ops.precision import Precision
 
 LONGEST_PATTERN = 12
@@ -85,6 +85,8 @@ def _body(scope: Scope, stretch: Stretch) -> nx.DiGraph:
     graph = nx.DiGraph()
     x = add(graph, "input", Input(role="input", elems=scope.tokens * scope.hidden * scope.streams))
     if scope.source is not None:
+        from graphsim.ops import EncoderOutput
+
         entry = EncoderOutput(role="encoder_output", elems=scope.source.elems)
         scope = replace(scope, source=replace(scope.source, node=add(graph, "encoder_output", entry)))
     for i, layer in enumerate(stretch.pattern):
