@@ -1,6 +1,7 @@
-"""Operations told apart by their type, by code that runs for every graph: most have neither experts nor collectives.
+"""Operations told apart by code that runs for every graph, most of which have neither experts nor collectives.
 
-The classes are imported only by what makes such operations or reads their fields.
+An operation's type is asked first: only where it fits is the class imported, and asked as well, since an operation of a
+user's may be of any type.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ if TYPE_CHECKING:
 
 def is_collective(op: object) -> TypeGuard[Collective]:
     """Whether it is communication among devices."""
-    return isinstance(op, Op) and op.op_type is OpType.COLLECTIVE
+    if not _is_of(op, OpType.COLLECTIVE):
+        return False
+    from graphsim.ops.collectives import Collective
+
+    return isinstance(op, Collective)
 
 
 def is_all_reduce(op: object) -> TypeGuard[AllReduce]:
     """Whether it is an all-reduce and nothing else."""
-    if not is_collective(op):
+    if not _is_of(op, OpType.COLLECTIVE):
         return False
     from graphsim.ops.collectives import AllReduce
 
@@ -31,9 +36,21 @@ def is_all_reduce(op: object) -> TypeGuard[AllReduce]:
 
 def is_launch(op: object) -> TypeGuard[Launch]:
     """Whether it stands for the host's launches of kernels."""
-    return isinstance(op, Op) and op.op_type is OpType.LAUNCH
+    if not _is_of(op, OpType.LAUNCH):
+        return False
+    from graphsim.ops.launch import Launch
+
+    return isinstance(op, Launch)
 
 
 def is_expert_gemm(op: object) -> TypeGuard[ExpertGemm]:
     """Whether it is a GEMM of experts."""
-    return isinstance(op, Op) and op.op_type is OpType.EXPERTS
+    if not _is_of(op, OpType.EXPERTS):
+        return False
+    from graphsim.ops.experts import ExpertGemm
+
+    return isinstance(op, ExpertGemm)
+
+
+def _is_of(op: object, kind: OpType) -> bool:
+    return isinstance(op, Op) and op.op_type is kind
