@@ -20,13 +20,11 @@ from graphsim.ops import (
     Activation,
     Attention,
     Embedding,
-    Join,
     KvCache,
     Norm,
     Part,
     Rope,
     Sharding,
-    Slice,
 )
 from graphsim.units import Num
 
@@ -243,6 +241,8 @@ class SelfAttention(Layer):
         name = scope.add(module.rsplit(".", 1)[-1], norm, [value])
         if per_head:
             return name
+        from graphsim.ops import Slice
+
         return scope.add("own_heads", Slice(elems=norm.out_elems), [name])
 
     def _attend(self, scope: Scope, segment: Segment, values: list[Value], scores: Sequence[str]) -> str:
@@ -316,4 +316,6 @@ class SelfAttention(Layer):
         return scope.add(f"position_biases{suffix}", table, [])
 
     def _join(self, scope: Scope, outs: list[str]) -> str:
+        from graphsim.ops import Join
+
         return scope.add("attention.join", Join(elems=scope.tokens * self.heads * self.values), outs)
