@@ -11,7 +11,6 @@ A message names the place, what was found there and what is allowed.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -77,7 +76,9 @@ def _likeness(typed: str, name: str) -> float:
     """
     if not typed or not name:
         return 0.0
-    ratio = difflib.SequenceMatcher(None, typed, name).ratio()
+    from difflib import SequenceMatcher
+
+    ratio = SequenceMatcher(None, typed, name).ratio()
     numbered = typed[-1].isdigit() and name[-1].isdigit() and typed[:2] == name[:2]
     one_off = len(typed) == len(name) and sum(a != b for a, b in zip(typed, name, strict=True)) == 1
     if typed[0] != name[0]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from graphsim.cost.measured import kernel_seconds, price_of
 from graphsim.ops.classes import op_classes
 from graphsim.ops.type_guards import is_all_reduce, is_collective, is_expert_gemm, is_launch
 
-DEPLOYMENTS = {
+DEPLOYMENTS: dict[str, dict[str, Any]] = {
     "llama-2-7b": {"tp": 4}, "deepseek-v3": {"ep": 8}, "deepseek-v3.2": {"tp": 8}, "flan-t5-large": {},
     "qwen3-next-80b-a3b": {"tp": 4}, "mixtral-8x7b": {"tp": 2, "pp": 2}, "whisper-large-v3": {},
     "deepseek-v4-flash": {"tp": 8},
@@ -74,7 +74,11 @@ def test_every_family_that_an_operation_names_has_a_block_and_every_block_a_fami
 
 def test_types_tell_the_classes_that_they_are_asked_for() -> None:
     kinds = op_classes()
-    guards = {"Collective": is_collective, "ExpertGemm": is_expert_gemm, "Launch": is_launch}
+    guards: dict[str, Callable[[object], bool]] = {
+        "Collective": is_collective,
+        "ExpertGemm": is_expert_gemm,
+        "Launch": is_launch,
+    }
     for name, guard in guards.items():
         for kind in kinds.values():
             assert guard(object.__new__(kind)) == issubclass(kind, kinds[name]), (name, kind)
