@@ -88,8 +88,9 @@ class Speculated:
 
     tokens_per_step: mean tokens that a step yields
     draft_s, verify_s: of a step, plain_s of one without speculation
-    draft_prompt_s: in which the draft reads the prompts, part of the time to the first token
-    speedup: tokens per second of the generation, in parts of those without speculation
+    draft_prompt_s: in which the draft reads the prompts: part of the time to the first token, or before the second one,
+        by when the engine sends a step's tokens (`graphsim.lora.scheduler.EngineScheduler`)
+    speedup: tokens per second of its steps, in parts of those without speculation
     """
 
     tokens_per_step: Num

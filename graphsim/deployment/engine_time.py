@@ -56,26 +56,37 @@ def request_s(deployment: Deployment, input_tokens: Num) -> Num:
 
 
 def host_s(
-    deployment: Deployment, graph: nx.DiGraph, tokens: Num, *, micro_batches: Num = 1.0, whole_prompts: bool = False
+    deployment: Deployment, graph: nx.DiGraph, tokens: Num, *, micro_batches: Num = 1.0, prompt_tokens: Num | None = None
 ) -> Num:
     """Host seconds to launch a step with prompts.
 
     tokens: of the step
     micro_batches: that go through a pipeline one after another
-    whole_prompts: whether these are the prompts' tokens, which the engine splits into steps of its largest size
+    prompt_tokens: of each prompt, where these are the tokens of prompts that the engine may compute in several steps
     """
     host = deployment.engine.host if deployment.engine else None
     if host is None or not (host.launch_s or host.expert_layer_s):
         return 0.0
     started, blocks = _started(deployment, graph, micro_batches)
     steps: Num = 1.0
-    if whole_prompts:
-        stated = step_limits(deployment)[0]
-        most = np.where(np.greater(stated, 0.0), stated, np.inf)[()]
-        steps, tokens = np.maximum(np.ceil(tokens / most), 1.0), np.minimum(tokens, most)
+    if prompt_tokens is not None:
+        steps, tokens = prompt_steps(deployment, tokens, prompt_tokens)
     captured = np.less_equal(tokens, host.captured_prompt_tokens)
     share = np.where(captured, host.captured_prompt_share, 1.0)[()]
     return steps * share * (started * host.launch_s + blocks * host.expert_layer_s)
+
+
+def prompt_steps(deployment: Deployment, tokens: Num, prompt_tokens: Num) -> tuple[Num, Num]:
+    """In how many steps an engine computes these tokens of prompts alike, and the tokens of the largest of them.
+
+    prompt_tokens: of each prompt. Engines that do not split prompts put whole ones into a step, at least one of them
+    """
+    engine = deployment.engine
+    stated = step_limits(deployment)[0]
+    most = np.where(np.greater(stated, 0.0), stated, np.inf)[()]
+    if engine is not None and not engine.host.chunked_prompts:
+        most = np.maximum(np.floor(most / prompt_tokens), 1.0) * prompt_tokens
+    return np.maximum(np.ceil(tokens / most), 1.0), np.minimum(tokens, most)
 
 
 def joint_s(deployment: Deployment, kernels_s: Num, waited_s: Num) -> Num:

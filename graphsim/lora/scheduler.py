@@ -18,6 +18,7 @@ ADMISSIONS = ("blocks", "whole_prompt", "estimated", "no_evict", "peak")
 SHORTAGES = ("last", "retract", "pause")
 POLICIES = ("fcfs", "priority", "lpm", "lof", "sjf")
 EVICTIONS = ("lru", "lfu", "fifo", "size", "scored")
+SENT = ("sampled", "read", "drafted")
 FLAGS = ("", "vllm", "sglang", "trtllm")
 """The engine whose flags name its settings; "" for graphsim's own names."""
 
@@ -56,6 +57,10 @@ class EngineScheduler:
     prefetch: number of waiting requests whose adapters are loaded in advance
     drain_after_s: seconds of waiting after which an adapter counts as starving, so that requests of others are held
         back; 0 for never
+    sent_with_draft: when the tokens of a step leave the device for the client, where a draft model proposes those of
+        the next one: as soon as they are `sampled`; when the draft has `read` the step's tokens, which is the first of
+        its passes; or when it has `drafted`, after the last pass. sent_with_heads: the same with the model's own heads
+        or layers for further tokens (EAGLE, MTP)
     sources: the source of each field; "inherited from NAME: …" for a field taken from another profile
     """
 
@@ -85,6 +90,8 @@ class EngineScheduler:
     eviction: str = "lru"
     prefetch: float = 0.0
     drain_after_s: float = 0.0
+    sent_with_draft: str = "drafted"
+    sent_with_heads: str = "drafted"
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
@@ -97,7 +104,8 @@ _NUMBERS = {
 }  # fmt: skip
 _FLAGS = ("prefix_cache", "step_fits_model", "pads", "keeps_all", "shares_pool", "skips")
 _CHOICES = {
-    "flags": FLAGS, "admission": ADMISSIONS, "shortage": SHORTAGES, "policy": POLICIES, "eviction": EVICTIONS
+    "flags": FLAGS, "admission": ADMISSIONS, "shortage": SHORTAGES, "policy": POLICIES, "eviction": EVICTIONS,
+    "sent_with_draft": SENT, "sent_with_heads": SENT,
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from graphsim.errors import ConfigError, choices_text
-from graphsim.serving.step_price import StepPrice
+from graphsim.serving.step_price import DraftingPrice, StepPrice
 from graphsim.units import checked_number
 
 
@@ -85,6 +85,14 @@ class AdjustedPrice:
         """As `StepPrice.mixed`."""
         seconds = self.price.mixed(prompt_tokens, pairs, prompts, ending, batch, context, adapters)
         return seconds * self.step_factor + self.step_s
+
+    def behind_s(
+        self, prompt_tokens: int, pairs: float, prompts: int, ending: int, batch: int, context: int, adapters: int
+    ) -> float:
+        """As `DraftingPrice.behind_s`; none where the prices are not of a server that drafts."""
+        if not isinstance(self.price, DraftingPrice):
+            return 0.0
+        return self.step_factor * self.price.behind_s(prompt_tokens, pairs, prompts, ending, batch, context, adapters)
 
     def load(self, adapter: int, from_disk: bool) -> float:
         """As `StepPrice.load`."""

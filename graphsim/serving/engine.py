@@ -18,7 +18,7 @@ from graphsim.serving.requests import Request
 from graphsim.serving.run_log import RunLog
 from graphsim.serving.running import seconds_of, steps_to
 from graphsim.serving.scheduler import Scheduler
-from graphsim.serving.step_price import StepPrice
+from graphsim.serving.step_price import DraftingPrice, StepPrice
 from graphsim.traffic.table import BASE
 
 ALIKE = 0.02
@@ -36,6 +36,8 @@ class Engine:
     waiting: requests in the queue when the last step began
     limited: whether anything other than arrivals ends a run of steps
     passes: whether skipping requests takes time
+    drafts_until: until when the device drafts tokens, after those of the last step have left it; the next step begins
+        then
     jump: of a run of steps under way: steps, seconds, of its last one, of its first one
     """
 
@@ -56,6 +58,8 @@ class Engine:
         self.passes = self.rules.adapters.skip_s > 0.0
         self.since_look = self.rules.receive_steps
         self._step, self._seconds = Step(), 0.0
+        self._drafting = price if self.rules.drafted is not None and isinstance(price, DraftingPrice) else None
+        self.drafts_until = self._behind_s = 0.0
         self._stuck = False
         self.jump = (0, 0.0, 0.0, 0.0)
         scheduler.computed_in(self._computes_s)
@@ -134,6 +138,8 @@ class Engine:
         begin, growth, valid = self.price.decode(size, context, computed)
         passing_s = self.scheduler.passing_s if self.passes else 0.0
         begin += passing_s
+        if self._drafting is not None:
+            begin += self._drafted_beside(self._drafting.behind_s(0, 0.0, 0, 0, size, context, computed))
         first, longest, steps, seconds = begin, begin * (1.0 + ALIKE), 0, 0.0
         while True:
             if seconds >= comes_s:
@@ -206,6 +212,9 @@ class Engine:
         seconds = max(seconds, step.least_s) + step.stall_s
         if self.passes:
             seconds += self.scheduler.passing_s
+        if self._drafting is not None:
+            work = self._work(step)
+            seconds += self._drafted_beside(self._drafting.behind_s(*work, step.batch, step.context, adapters))
         self.under_way, self.finish, self._step, self._seconds = STEP, self._ends[1], step, seconds
         self.until = self.now + seconds
         return True
@@ -227,14 +236,26 @@ class Engine:
             self.since_look = self.rules.receive_steps
         self._note(start, seconds, 1, step.batch, len(step.chunks), tokens, adapters, step.stall_s)
 
+    def _drafted_beside(self, behind_s: float) -> float:
+        """By how much the step that begins now is longer than its price, from when one's tokens leave to the next.
+
+        behind_s: what it drafts behind its own tokens, which the step after it waits for
+        """
+        self._behind_s = behind_s
+        return max(self.drafts_until - self.now, 0.0) - behind_s
+
     def _mixed_s(self, step: Step, adapters: int) -> float:
+        return self.price.mixed(*self._work(step), step.batch, step.context, adapters)
+
+    def _work(self, step: Step) -> tuple[int, float, int, int]:
+        """Of its prompts: new tokens, their query-key pairs, how many prompts they are of, and how many of these end"""
         tokens = ending = 0
         pairs = 0.0
         for request, new in step.chunks:
             tokens += new
             pairs += new * (request.computed + (new + 1) / 2)
             ending += request.computed + new == request.tokens
-        return self.price.mixed(tokens, pairs, len(step.chunks), ending, step.batch, step.context, adapters)
+        return tokens, pairs, len(step.chunks), ending
 
     def _computes_s(self, tokens: int, past: int, adapter: int) -> float:
         """Seconds to compute a prompt's tokens after a number of cached ones, in separate steps."""
@@ -253,6 +274,7 @@ class Engine:
         self.steps += steps
         self.now += seconds
         self.seen = self.now - last if self.rules.async_scheduling else self.now
+        self.drafts_until = self.now + self._behind_s
 
     def _generate(self, start: float, steps: int, first: float, seconds: float, size: int, over: Set[Request]) -> None:
         """Give sequences their tokens, and answer those that are complete."""

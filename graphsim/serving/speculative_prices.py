@@ -16,6 +16,7 @@ import numpy as np
 
 from graphsim.serving.step_price import StepPrice
 from graphsim.speculation.step_times import StepTimes
+from graphsim.units import Num
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -46,12 +47,12 @@ class SpeculativePrices:
     tokens: int
     draft: StepPrice | None = None
     captured: tuple[int, ...] = ()
-    _blocks: dict[int, tuple[Array, Array]] = field(default_factory=dict)
+    _blocks: dict[int, tuple[Array, Array, Array]] = field(default_factory=dict)
 
     def decode(self, batch: int, context: int, adapters: int) -> tuple[float, float, int]:
         """As `StepPrice.decode`, of one step, since the number of tokens it yields is random."""
         seconds = self.plain.decode(batch, context, adapters)[0]
-        more, drafting = self._added(self._padded(batch), context / batch)
+        more, drafting, _ = self._added(self._padded(batch), context / batch)
         return seconds + more + drafting, 0.0, 1
 
     def mixed(
@@ -60,18 +61,40 @@ class SpeculativePrices:
         """As `StepPrice.mixed`."""
         rows = self.tokens * batch
         tokens = prompt_tokens + rows
-        all_pairs = pairs + rows * ((context / batch if batch else 0.0) + (self.tokens + 1) / 2.0)
+        all_pairs = self._pairs(pairs, batch, context)
         seconds = self.plain.mixed(tokens, all_pairs, prompts, ending, batch, context, adapters)
-        starting = batch + ending
+        return seconds + self._drafting_s(prompt_tokens, pairs, prompts, ending, batch, context)
+
+    def behind_s(
+        self, prompt_tokens: int, pairs: float, prompts: int, ending: int, batch: int, context: int, adapters: int
+    ) -> float:
+        """As `DraftingPrice.behind_s`."""
+        if self.times.sent != "sampled":
+            return 0.0
+        if not prompt_tokens:
+            return self._added(self._padded(batch), context / batch)[1]
+        return self._drafting_s(prompt_tokens, pairs, prompts, ending, batch, context)
+
+    def _pairs(self, pairs: float, batch: int, context: int) -> float:
+        """Query-key pairs of a step's prompts and verified rows."""
+        return pairs + self.tokens * batch * ((context / batch if batch else 0.0) + (self.tokens + 1) / 2.0)
+
+    def _drafting_s(
+        self, prompt_tokens: int, pairs: float, prompts: int, ending: int, batch: int, context: int
+    ) -> float:
+        """What all passes of the draft take in a step with prompts.
+
+        Sequences whose prompt ends in a step that sends its tokens ahead of the further passes make these in the next.
+        """
+        starting = batch if self.times.sent == "read" else batch + ending
+        reading_s = 0.0
+        if self.draft is not None:
+            tokens, all_pairs = prompt_tokens + self.tokens * batch, self._pairs(pairs, batch, context)
+            reading_s = self.draft.mixed(tokens, all_pairs, prompts, ending, batch, context, 0)
         if not starting:
-            return seconds + (self.draft.mixed(tokens, all_pairs, prompts, ending, 0, 0, 0) if self.draft else 0.0)
-        mean = (context + 2.0 * pairs * ending / max(prompts * prompt_tokens, 1)) / starting
-        drafting = self._added(float(starting), mean)[1]
-        if self.draft is None:
-            return seconds + drafting
-        first = self.draft.mixed(tokens, all_pairs, prompts, ending, batch, context, 0)
-        further = drafting * (self.tokens - 1.0) / self.tokens if self.times.draft.at_once is False else 0.0
-        return seconds + first + further
+            return reading_s
+        past = 2.0 * pairs * ending / max(prompts * prompt_tokens, 1) if starting > batch else 0.0
+        return reading_s + self._added(float(starting), (context + past) / starting)[2]
 
     def load(self, adapter: int, from_disk: bool) -> float:
         """As `StepPrice.load`."""
@@ -83,15 +106,19 @@ class SpeculativePrices:
         at = bisect_right(self.captured, rows - 1)
         return (self.captured[at] if at < len(self.captured) else rows) / (self.tokens + 1.0)
 
-    def _added(self, sequences: float, context: float) -> tuple[float, float]:
-        """What verifying takes more than generating one token, and what drafting takes."""
+    def _added(self, sequences: float, context: float) -> tuple[float, float, float]:
+        """What verifying takes more than generating one token, what drafting takes, and what of it is left once the
+        draft has read the step's rows.
+        """
         at = min(bisect_right(SEQUENCES, sequences) - 1, len(SEQUENCES) - 2)
         share = (sequences - SEQUENCES[at]) / (SEQUENCES[at + 1] - SEQUENCES[at])
-        lower, upper = self._node(at, context), self._node(at + 1, context)
-        return lower[0] + share * (upper[0] - lower[0]), lower[1] + share * (upper[1] - lower[1])
+        more, drafting, further = (
+            lower + share * (upper - lower)
+            for lower, upper in zip(self._node(at, context), self._node(at + 1, context), strict=True)
+        )
+        return more, drafting, further
 
-    def _node(self, at: int, context: float) -> tuple[float, float]:
-        more, drafting = self._block(at // AT_ONCE)
+    def _node(self, at: int, context: float) -> tuple[float, ...]:
         row = at % AT_ONCE
         column = min(max(bisect_right(CONTEXTS, context) - 1, 0), len(CONTEXTS) - 2)
         along = max((context - CONTEXTS[column]) / (CONTEXTS[column + 1] - CONTEXTS[column]), 0.0)
@@ -100,21 +127,23 @@ class SpeculativePrices:
             low, high = table[row, column], table[row, column + 1]
             return float(low + along * (high - low))
 
-        return between(more), between(drafting)
+        return tuple(map(between, self._block(at // AT_ONCE)))
 
-    def _block(self, number: int) -> tuple[Array, Array]:
-        """Both quantities at some nodes over sequences and at all contexts; one evaluation of the graphs."""
+    def _block(self, number: int) -> tuple[Array, Array, Array]:
+        """The quantities of `_added` at some nodes over sequences and at all contexts; one evaluation of the graphs."""
         found = self._blocks.get(number)
         if found is None:
             nodes = np.array(SEQUENCES[number * AT_ONCE : (number + 1) * AT_ONCE])
             shape = (len(nodes), len(CONTEXTS))
             sequences, contexts = (grid.ravel() for grid in np.meshgrid(nodes, CONTEXTS, indexing="ij"))
-            step = self.times.step(np.maximum(sequences, 1.0), contexts)
-            some = np.minimum(sequences, 1.0)
-            more, drafting = some * (step.verify_s - step.plain_s), some * step.draft_s
-            found = (
-                np.broadcast_to(more, sequences.shape).reshape(shape),
-                np.broadcast_to(drafting, sequences.shape).reshape(shape),
-            )
-            self._blocks[number] = found
+            some, at_least_one = np.minimum(sequences, 1.0), np.maximum(sequences, 1.0)
+            step = self.times.step(at_least_one, contexts)
+            further_s = self.times.further_s(at_least_one, contexts)
+
+            def shaped(seconds: Num) -> Array:
+                return np.broadcast_to(some * seconds, sequences.shape).reshape(shape)
+
+            found = self._blocks[number] = (
+                shaped(step.verify_s - step.plain_s), shaped(step.draft_s), shaped(further_s)
+            )  # fmt: skip
         return found

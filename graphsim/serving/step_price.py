@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class StepPrice(Protocol):
@@ -27,3 +27,16 @@ class StepPrice(Protocol):
 
     def load(self, adapter: int, from_disk: bool) -> float:
         """An adapter's way into a slot, from the host's memory or from disk."""
+
+
+@runtime_checkable
+class DraftingPrice(Protocol):
+    """What it asks of one whose steps draft tokens too."""
+
+    def behind_s(
+        self, prompt_tokens: int, pairs: float, prompts: int, ending: int, batch: int, context: int, adapters: int
+    ) -> float:
+        """Seconds at the end of a step, and part of it, in which its tokens are already on their way to the client.
+
+        The arguments are those of `StepPrice.mixed`; without prompts, of `StepPrice.decode`.
+        """

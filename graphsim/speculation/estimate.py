@@ -9,6 +9,7 @@ import numpy as np
 
 from graphsim.cost.base import annotate
 from graphsim.deployment.energy import Activities, Activity, activities_of, activity_of, energy_of
+from graphsim.deployment.engine_time import prompt_steps
 from graphsim.deployment.inference import Inference
 from graphsim.deployment.memory import Memory
 from graphsim.deployment.scenarios import scenarios_in, take
@@ -61,14 +62,16 @@ class _Speculating:
         step = self._mean_step()
         longer = step.seconds / step.plain_s
         steps = self.speculation.steps_for(further)
-        tpot_s = np.where(self.drafts, plain.tpot_s * longer * steps / further, plain.tpot_s)[()]
-        prompt_s = self.times.prompt_s(self._share(self.inference), requests.input_tokens)
-        prompt_s = prompt_s * _micro_batches(self.inference)  # one after another on the last stage
-        times = self.inference.latencies(plain.ttft_s + prompt_s, tpot_s * further)
+        steady_s = plain.tpot_s * longer * steps / further
+        reading_s = self.times.prompt_s(self._share(self.inference), requests.input_tokens)
+        prompt_s = reading_s * _micro_batches(self.inference)  # one after another on the last stage
+        before_s, after_s = self._first_drafting_s(reading_s, prompt_s, step.draft_s)
+        tpot_s = np.where(self.drafts, steady_s + after_s / further, plain.tpot_s)[()]
+        times = self.inference.latencies(plain.ttft_s + before_s, tpot_s * further)
         told = Speculated(
             tokens_per_step=self.speculation.tokens_per_step, draft_s=plain.tpot_s * step.draft_s / step.plain_s,
             verify_s=plain.tpot_s * step.verify_s / step.plain_s, plain_s=plain.tpot_s, draft_prompt_s=prompt_s,
-            speedup=plain.tpot_s / tpot_s,
+            speedup=np.where(self.drafts, plain.tpot_s / steady_s, 1.0)[()],
         )  # fmt: skip
         parallelism = self.inference.deployment.parallelism
         return replace(
@@ -81,6 +84,25 @@ class _Speculating:
             ),
             notes=(*plain.notes, *notes_of(self.inference.deployment, self.draft)),
         )  # fmt: skip
+
+    def _first_drafting_s(self, reading_s: Num, prompt_s: Num, draft_s: Num) -> tuple[Num, Num]:
+        """What the drafts of the first tokens take before these leave the device (`StepTimes.sent`), and after that.
+
+        Afterwards, a step that drafts behind its tokens is waited for by the next one, the last one's by nobody: the
+        first drafting takes the place of the last.
+        reading_s: the draft reads the prompts of a micro-batch; prompt_s: of all
+        draft_s: of a step
+        """
+        tokens = self.inference.requests.input_tokens
+        if self.times.sent == "read":
+            return prompt_s, 0.0
+        share = self._share(self.inference)
+        further_s = self.times.further_s(share, tokens)
+        if self.times.sent == "drafted":
+            return prompt_s + further_s, 0.0
+        steps, largest = prompt_steps(self.inference.deployment, share * tokens, tokens)
+        ahead_s = reading_s * largest * (steps - 1.0) / (share * tokens)
+        return ahead_s, reading_s - ahead_s + further_s - draft_s
 
     @staticmethod
     def _share(inference: Inference) -> Num:

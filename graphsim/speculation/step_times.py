@@ -87,13 +87,47 @@ class StepTimes:
         deployment = self.draft.deployment
         if deployment is None:
             return 0.0
-        drafts = np.where(np.greater(self.tokens, 0.0), 1.0, 0.0)[()]
         first_s = _seconds(deployment, self.first_pass(deployment, sequences, context))
         if self.draft.at_once:
-            return drafts * first_s
-        further = np.maximum(self.tokens - 1.0, 0.0)
-        one_s = _seconds(deployment, deployment.step([decode(sequences, context + self.tokens)]))
-        return drafts * (np.maximum(first_s, one_s) + further * one_s)
+            return self._drafts * first_s
+        one_s = self._one_s(deployment, sequences, context)
+        return self._drafts * (np.maximum(first_s, one_s) + np.maximum(self.tokens - 1.0, 0.0) * one_s)
+
+    def further_s(self, sequences: Num, context: Num) -> Num:
+        """Seconds of its passes after the one that reads the rows of a step, or the prompts; all of them for heads that
+        read no rows."""
+        deployment = self.draft.deployment
+        if deployment is None:
+            return 0.0
+        if not self.draft.reads_rows:
+            return self.draft_s(sequences, context)
+        if self.draft.at_once:
+            return 0.0
+        return self._drafts * np.maximum(self.tokens - 1.0, 0.0) * self._one_s(deployment, sequences, context)
+
+    @property
+    def _drafts(self) -> Num:
+        """1 where any token is drafted, else 0."""
+        return np.where(np.greater(self.tokens, 0.0), 1.0, 0.0)[()]
+
+    def _one_s(self, deployment: Deployment, sequences: Num, context: Num) -> Num:
+        return _seconds(deployment, deployment.step([decode(sequences, context + self.tokens)]))
+
+    @property
+    def sent(self) -> str:
+        """When the tokens of a step leave the device for the client: a word of `graphsim.lora.scheduler.SENT`.
+
+        vLLM up to 0.20, and for draft models since, copies them behind all of the draft's passes, its second runner
+        ahead of them (vllm-project/vllm, `vllm/v1/worker/gpu_model_runner.py` and `vllm/v1/worker/gpu/model_runner.py`,
+        sample_tokens; pull requests 23041 and 24539); SGLang behind the pass that reads the step's rows
+        (`speculative/eagle_worker_v2.py`, forward_batch_generation); TensorRT-LLM behind all passes of heads, which are
+        part of the model's own, and ahead of a draft model's (`_torch/speculative/eagle3.py`,
+        `_torch/pyexecutor/py_executor.py`). Each profile has its sources.
+        """
+        engine = self.target.engine
+        if engine is None:
+            return "drafted"
+        return engine.scheduler.sent_with_draft if self.draft.kind == "model" else engine.scheduler.sent_with_heads
 
     def verification(
         self, sequences: Num, context: Num, input_tokens: Num | None = None, media: Media | None = None
@@ -116,10 +150,9 @@ class StepTimes:
         deployment = self.draft.deployment
         if deployment is None or not self.draft.reads_rows:
             return 0.0
-        drafts = np.where(np.greater(self.tokens, 0.0), 1.0, 0.0)[()]
         requests = Requests(batch=1, input_tokens=1, output_tokens=1)
         inference = Inference(deployment=deployment, requests=requests)
-        return drafts * inference.mixed_s(deployment.prompt_step(sequences, input_tokens))
+        return self._drafts * inference.mixed_s(deployment.prompt_step(sequences, input_tokens))
 
     def _phase(self, sequences: Num, context: Num, input_tokens: Num | None, media: Media | None) -> Phase:
         """A step of one more token of each sequence."""
