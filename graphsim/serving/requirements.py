@@ -126,6 +126,13 @@ def cautions(
             f"tokens, {whose}, and are refused"
         )
     yield from tier_notes(rules.tiers)
+    if (replicas := int(np.max(deployment.parallelism.attention_replicas))) > 1:
+        yield (
+            f"requests are spread evenly over {replicas} attention replicas, which step together; adapters are in the "
+            "slots of all of them"
+            if registered
+            else f"requests are spread evenly over {replicas} attention replicas, which step together"
+        )
     stages = float(np.max(deployment.parallelism.pp))
     if stages > 1:
         yield (

@@ -16,6 +16,7 @@ from graphsim.errors import ConfigError
 from graphsim.result import plain
 from graphsim.serving.adapter_store import AdapterStore
 from graphsim.serving.adjusted import AdjustedPrice
+from graphsim.serving.attention_replicas import price_of_all, rules_of_all
 from graphsim.serving.bottlenecks import Bottlenecks, bottlenecks
 from graphsim.serving.engine_limits import EngineLimits
 from graphsim.serving.engine_rules import served
@@ -93,8 +94,15 @@ class Serving(Variations):
         """The scheduler's rules."""
         ranks = self.traffic.ranks or ()
         if self.strategy == "unified" and self.adapters:
-            return unified_rules(self.deployment, self.adapters, self.limits, ranks)[0]
-        return speculative_rules(self.speculator, self.deployment, self.limits, ranks)
+            rules = unified_rules(self.deployment, self.adapters, self.limits, ranks)[0]
+        else:
+            rules = speculative_rules(self.speculator, self.deployment, self.limits, ranks)
+        return rules_of_all(rules, self.attention_replicas)
+
+    @property
+    def attention_replicas(self) -> int:
+        """Parts of the server that share its experts and have requests of their own."""
+        return int(self.deployment.parallelism.attention_replicas)
 
     @cached_property
     def speculator(self) -> Speculator | None:
@@ -115,6 +123,11 @@ class Serving(Variations):
     @cached_property
     def price(self) -> StepPrice:
         """Times of steps and loads."""
+        return price_of_all(self._replica_price, self.attention_replicas)
+
+    @property
+    def _replica_price(self) -> StepPrice:
+        """The same of one attention replica."""
         mean_prompt = float(self.table.input_tokens.mean()) if len(self.table) else 1.0
         adapter = self.table.adapter
         adapted = adapter[adapter != BASE]
