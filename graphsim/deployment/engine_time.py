@@ -56,7 +56,12 @@ def request_s(deployment: Deployment, input_tokens: Num) -> Num:
 
 
 def host_s(
-    deployment: Deployment, graph: nx.DiGraph, tokens: Num, *, micro_batches: Num = 1.0, prompt_tokens: Num | None = None
+    deployment: Deployment,
+    graph: nx.DiGraph,
+    tokens: Num,
+    *,
+    micro_batches: Num = 1.0,
+    prompt_tokens: Num | None = None,
 ) -> Num:
     """Host seconds to launch a step with prompts.
 

@@ -171,9 +171,7 @@ class Inference:
         shares = deployment.shares(self.requests.batch)
         tokens = shares[0] * self.requests.input_tokens
         there = sum((np.minimum(share, 1.0) for share in shares), start=0.0)
-        started_s = host_s(
-            deployment, prompt, tokens, micro_batches=there, prompt_tokens=self.requests.input_tokens
-        )
+        started_s = host_s(deployment, prompt, tokens, micro_batches=there, prompt_tokens=self.requests.input_tokens)
         return joint_s(deployment, kernels_s, started_s) - kernels_s + mapping_s(deployment, tokens)
 
     def generation_s(self) -> Num:

@@ -248,7 +248,7 @@ class Engine:
         return self.price.mixed(*self._work(step), step.batch, step.context, adapters)
 
     def _work(self, step: Step) -> tuple[int, float, int, int]:
-        """Of its prompts: new tokens, their query-key pairs, how many prompts they are of, and how many of these end"""
+        """Of its prompts: new tokens, their query-key pairs, how many prompts they are of, and how many of these end."""
         tokens = ending = 0
         pairs = 0.0
         for request, new in step.chunks:
@@ -259,7 +259,7 @@ class Engine:
 
     def _computes_s(self, tokens: int, past: int, adapter: int) -> float:
         """Seconds to compute a prompt's tokens after a number of cached ones, in separate steps."""
-        seconds, most = 0.0, self.rules.max_num_batched_tokens if self.rules.chunked else tokens
+        seconds, most = 0.0, self.rules.piece_tokens if self.rules.chunked else tokens
         adapters = int(adapter != BASE and self.rules.adapters.max_loras > 0)
         while tokens > 0:
             new = min(tokens, most)

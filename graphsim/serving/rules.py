@@ -106,3 +106,8 @@ class Rules:
     drafted: Drafted | None = None
     tiers: tuple[Tier, ...] = ()
     tier_reads: str = "stall"
+
+    @property
+    def piece_tokens(self) -> int:
+        """Most tokens of one prompt in a step, where prompts are split."""
+        return min(self.long_prefill_token_threshold or self.max_num_batched_tokens, self.max_num_batched_tokens)

@@ -66,7 +66,7 @@ class DisaggregatedServing(Serving):
         return way_between(
             prefill, decode, (layout_of(prefill), layout_of(decode)), self.hand_off, self.transfer,
             workers=(self.prefill_replicas, self.replicas), block_tokens=self.rules.block_tokens,
-            chunk_tokens=self.prompts.rules.max_num_batched_tokens,
+            chunk_tokens=self.prompts.rules.piece_tokens,
         )  # fmt: skip
 
     def run(self, progress: Progress | None = None) -> Service:

@@ -60,7 +60,7 @@ def why_never(server: Server, limits: Mapping[str, float], attainment: float, pr
     adapters = 1 if (table.adapter != BASE).all() else 0
     if ttft_s < inf and table.prefixes is None:
         prompt = int(np.percentile(table.input_tokens, share, method="lower"))
-        chunk = min(prompt, first.rules.max_num_batched_tokens)
+        chunk = min(prompt, first.rules.piece_tokens)
         alone = first.price.mixed(chunk, chunk * (chunk + 1) / 2.0, 1, int(chunk == prompt), 0, 0, adapters)
         if alone > ttft_s:
             return (
