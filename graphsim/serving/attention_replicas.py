@@ -69,7 +69,7 @@ class SpreadPrice:
         return self.price.load(adapter, from_disk)
 
     def _most(self, count: int) -> int:
-        """Of so many requests, those of the replica that has the most."""
+        """Of a number of requests, those of the replica that has the most."""
         return -(-count // self.replicas)
 
     def _work(self, prompt_tokens: int, pairs: float, prompts: int, ending: int, batch: int, context: int) -> Work:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,8 @@ def check_reports_add_up(service: Service) -> None:
         )
     assert service.adapters["output_tokens"].sum() == found["total_output_tokens"]
     assert service.adapters["loads"].sum() == len(service.log.loads)
-    assert sum(count for _, count in service.log.gaps) >= found["total_output_tokens"] - found["completed"]
+    most = 1 if service.rules.drafted is None else 1 + service.rules.drafted.tokens  # tokens of a gap
+    assert most * sum(count for _, count in service.log.gaps) >= found["total_output_tokens"] - found["completed"]
 
 
 @pytest.mark.slow
@@ -62,3 +64,56 @@ def test_what_is_given_up_cut_off_or_preempted_is_accounted_for(strategy: str) -
         check_reports_add_up(served("vllm", strategy, client))
     crowded = served("vllm", strategy, kv_tokens=320, max_num_seqs=16)
     check_reports_add_up(crowded)
+
+
+DRAFTED = gs.Speculation(draft="ngram", tokens=3, acceptance=0.5, seed=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["vllm", "vllm-0.7", "sglang", "trtllm", "slora"])
+@pytest.mark.parametrize("more", [{}, {"speculation": DRAFTED}, {"strategy": "paged"}, {"limits": {"kv_tokens": 640}}])
+def test_what_a_server_holds_is_within_its_bounds_and_given_back(engine: str, more: dict[str, Any]) -> None:
+    if engine == "slora" and "speculation" in more:
+        pytest.skip("it does not draft")
+    given = {**more, "limits": gs.EngineLimits(**more.get("limits", {}))}
+    service = gs.serve("gpt-2", "l4", TRAFFIC, lora=replace(LORA, max_loras=3), engine=engine, **given)
+    check_reports_add_up(service)
+    steps, rules = service.steps, service.rules
+    assert steps["kv_blocks"].max() <= rules.kv_blocks
+    assert steps["kv_blocks"].iloc[-1] == 0  # nobody runs; what prompts have left for others counts as free
+    assert steps["adapters"].max() <= rules.adapters.max_loras
+    assert steps["batch"].max() <= rules.max_num_seqs
+    width = 1 + (0 if rules.drafted is None else rules.drafted.tokens)
+    assert (steps["prompt_tokens"] + width * steps["batch"]).max() <= rules.max_num_batched_tokens
+    starts, seconds = (service.over_time.columns[name] for name in ("start_s", "seconds"))
+    assert (starts[1:] >= (starts + seconds)[:-1] - 1e-9).all()  # one run of steps at a time
+    requests = service.requests
+    for earlier, later in (("sent_s", "admitted_s"), ("admitted_s", "first_token_s"), ("first_token_s", "finished_s")):
+        assert (requests[earlier] <= requests[later]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("router", ["round-robin", "least-loaded", "adapter-affinity"])
+def test_replicas_add_up_to_their_fleet(router: str) -> None:
+    fleet = gs.serve("gpt-2", "l4", TRAFFIC, lora=LORA, replicas=3, router=router)
+    found, replicas = fleet.summary(), fleet.replicas
+    assert replicas["requests"].sum() == len(fleet.requests) == found["num_prompts"]
+    assert sum(engine.summary()["completed"] for engine in fleet.engines) == found["completed"]
+    for name in ("total_input_tokens", "total_output_tokens"):
+        assert sum(engine.summary()[name] for engine in fleet.engines) == found[name]
+    assert sum(len(engine.log.loads) for engine in fleet.engines) == replicas["loads"].sum()
+    rows = [row for number in range(3) for row in fleet.rows_of(number)]
+    assert sorted(rows) == list(range(len(fleet.requests)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "trtllm"])
+def test_a_fleet_of_one_is_the_server_and_attention_replicas_lose_nothing(engine: str) -> None:
+    traffic = gs.Traffic.poisson(rate=200, requests=60, input_tokens=(20, 90), output_tokens=(1, 40), seed=4)
+    spread = gs.Deployment("qwen3-30b-a3b", "h200-sxm", engine=engine, parallelism=gs.Parallelism(ep=4))
+    alone, fleet = gs.serve(spread, traffic), gs.serve(spread, traffic, replicas=1)
+    assert (alone.log.finished_s == fleet.log.finished_s).all()
+    check_reports_add_up(alone)
+    steps = alone.over_time.columns
+    assert steps["prompt_tokens"].sum() == alone.table.input_tokens.sum()
+    assert (steps["batch"] * steps["steps"]).sum() == alone.table.output_tokens.sum() - len(alone.table)
