@@ -248,7 +248,7 @@ class Engine:
         return self.price.mixed(*self._work(step), step.batch, step.context, adapters)
 
     def _work(self, step: Step) -> tuple[int, float, int, int]:
-        """Of its prompts: new tokens, their query-key pairs, how many prompts they are of, and how many of these end."""
+        """Of its prompts: new tokens, query-key pairs, how many prompts they are of, and how many of these end."""
         tokens = ending = 0
         pairs = 0.0
         for request, new in step.chunks:
