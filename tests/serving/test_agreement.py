@@ -91,6 +91,7 @@ def test_a_batch_that_arrives_at_once_is_answered_as_estimated(seed: int) -> Non
     assert compared >= 8
 
 
+@pytest.mark.slow
 def test_each_of_several_adapters_counts_as_estimated() -> None:
     lora = gs.LoraConfig(rank=16, active_adapters=4, max_loras=4)
     deployment = gs.Deployment("llama-3.1-8b", "h100-sxm", lora=lora)
@@ -99,6 +100,7 @@ def test_each_of_several_adapters_counts_as_estimated() -> None:
     check(gs.simulate(deployment, batch=16, input_tokens=50, output_tokens=20), found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tp", "ep", "batch"), [(4, 8, 8), (1, 8, 64), (1, 8, 3)])
 def test_attention_replicas_share_the_requests(tp: int, ep: int, batch: int) -> None:
     deployment = gs.Deployment("qwen3-30b-a3b", "h200-sxm", parallelism=gs.Parallelism(tp=tp, ep=ep))
@@ -106,6 +108,7 @@ def test_attention_replicas_share_the_requests(tp: int, ep: int, batch: int) -> 
     check(told, last_round(deployment, batch, 100, 20))
 
 
+@pytest.mark.slow
 def test_attention_replicas_have_a_cache_each_and_prompts_of_one_size() -> None:
     deployment = gs.Deployment("qwen3-30b-a3b", "h200-sxm", parallelism=gs.Parallelism(tp=1, ep=8))
     traffic = gs.Traffic.closed(concurrency=2, requests=2, input_tokens=20_000, output_tokens=2)
@@ -136,6 +139,7 @@ def sent(word: str) -> gs.Deployment:
     return gs.Deployment("llama-3.1-8b", "h100-sxm", engine=engine)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draft", ["llama-3.2-1b", EAGLE3])
 def test_a_first_token_waits_for_what_the_engine_drafts_before_it_is_sent(draft: Any) -> None:
     given = speculation(draft)
@@ -150,6 +154,7 @@ def test_a_first_token_waits_for_what_the_engine_drafts_before_it_is_sent(draft:
     assert found["sampled"].latency_s < found["read"].latency_s < found["drafted"].latency_s
 
 
+@pytest.mark.slow
 def test_sending_tokens_ahead_of_the_draft_makes_none_of_them_later() -> None:
     """Under load too, where drafting delays the next step all the same: the device takes as long for all of them."""
     traffic = gs.Traffic.poisson(rate=30, requests=80, input_tokens=(50, 400), output_tokens=(5, 60), seed=3)
