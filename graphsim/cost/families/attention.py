@@ -12,7 +12,8 @@ over keys, waves, group size, head size, window and cache fill corrects it.
 and never below the roofline: flops at peak, and memory bandwidth for what the cache cannot hold.
 Some decode kernels (FlashAttention 2, `flash_attn_varlen` with a window or with as many key heads as
 heads) give every query head a block of its own and do not split the keys; where the measurements show
-that, such shapes have constants and a surface of their own (`single`).
+that, such shapes have constants and a surface of their own (`single`). Others start the same number of blocks
+for each request whether or not it has keys for them (`split`).
 
 References: Dao, "FlashAttention-2" (arXiv 2307.08691), section 3; Dao et al., "Flash-Decoding", 2023;
 the surface is `cost/surfaces/surface.py`.
@@ -20,7 +21,7 @@ the surface is `cost/surfaces/surface.py`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -60,8 +61,21 @@ START = {
     "decode": {"launch_s": 9e-6, "dram": 1.2, "block_clocks": 4000.0, "row_clocks": 10.0,
                "depth_clocks": 300.0},
     "single": {"launch_s": 9e-6, "dram": 0.5, "block_clocks": 4000.0, "walk": 1.0, "alone": 0.3},
+    "split": {"launch_s": 9e-6, "dram": 1.2, "block_clocks": 1.5e4},
 }  # fmt: skip
-"""Constants before any fit; `_prefill`, `_decode` and `_single` define their meanings."""
+"""Constants before any fit; `_prefill`, `_decode`, `_single` and `_split` define their meanings."""
+
+SPLITS = 32.0
+"""Blocks per request and key head in a captured graph, regardless of its keys: vLLM's default of
+`flash_attn_max_num_splits_for_cuda_graph` (`vllm/config/attention.py`)."""
+
+CAPTURED_REQUESTS = 512.0
+"""Requests up to which vLLM captures graphs; for more, `FlashAttentionMetadataBuilder.build` leaves the number of
+splits to the kernel (`vllm/v1/attention/backends/flash_attn.py`)."""
+
+WIDEST_DIM = 256.0
+"""Largest head size for which FlashAttention 2 and 3 exist, whose scheduler skips splits without keys. FlashAttention 4
+serves larger ones on Hopper and starts them all."""
 
 
 def _prefill(c: Mapping[str, float], hardware: Hardware, shape: AttentionShape) -> Num:
@@ -106,7 +120,18 @@ def _single(c: Mapping[str, float], hardware: Hardware, shape: AttentionShape) -
     return start_s + (c["dram"] * kv_bytes(shape) + query_bytes(shape) + walked) / hardware.memory_bytes_per_s
 
 
-_SKELETONS = {"prefill": _prefill, "decode": _decode, "single": _single}
+def _split(c: Mapping[str, float], hardware: Hardware, shape: AttentionShape) -> Num:
+    """Skeleton of a decode kernel with SPLITS blocks per request and key head, most of them without keys.
+
+    block_clocks: of each block, its share of joining the partial results included
+    """
+    blocks = SPLITS * shape.batch * shape.kv_heads / hardware.cores
+    blocks_s = blocks * c["block_clocks"] / hardware.clock_hz
+    keys_s = c["dram"] * kv_bytes(shape) / hardware.memory_bytes_per_s
+    return c["launch_s"] + loosely_overlapped(blocks_s, keys_s) + query_bytes(shape) / hardware.memory_bytes_per_s
+
+
+_SKELETONS = {"prefill": _prefill, "decode": _decode, "single": _single, "split": _split}
 
 
 def _keys(shape: AttentionShape) -> Num:
@@ -116,6 +141,21 @@ def _keys(shape: AttentionShape) -> Num:
 def is_single(shape: AttentionShape) -> Num:
     """Whether a kernel that cannot always group heads gives every query head its own block."""
     return np.greater(shape.window, 0) | np.equal(shape.heads, shape.kv_heads)
+
+
+def is_split(shape: AttentionShape) -> Num:
+    """Whether a kernel that does not skip splits without keys has a fixed number of them."""
+    wide = np.greater(shape.head_dim, WIDEST_DIM)
+    if isinstance(wide, bool | np.bool_) and not wide:
+        return wide
+    return wide & np.less_equal(shape.batch, CAPTURED_REQUESTS)
+
+
+PARTS = {"split": is_split, "single": is_single}
+"""Further fits that decode kernels may have, and the shapes that they price, the first that applies."""
+
+FEWEST_ROWS = 30
+"""Measurements from which on a part is fitted."""
 
 
 def _coordinates(kind: str, hardware: Hardware, shape: AttentionShape) -> dict[str, Num]:
@@ -160,7 +200,7 @@ _PREFILL = SurfaceSpec(
            ("cut", "keys"), ("cut", "waves"), ("cut", "dim"), ("fill",)],
     flat=0.1,
 )  # fmt: skip
-LAYOUTS = {"prefill": _PREFILL, "decode": _DECODE, "single": _DECODE}
+LAYOUTS = {"prefill": _PREFILL, "decode": _DECODE, "single": _DECODE, "split": _DECODE}
 """The coordinates of each correction table, and their knots (log2 units). Those that grow with the context come
 first, so that look-ups along the context evaluate the others once."""
 
@@ -170,7 +210,7 @@ SURFACES = tuple(LAYOUTS.values())
 
 
 def needed(phase: str, kv_dtype: str, part: str = "") -> Collection[str]:
-    """Names of the constants of a fit, or of its part `single`."""
+    """Names of the constants of a fit, or of one of its PARTS."""
     return START[part or phase]
 
 
@@ -185,7 +225,7 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: Attentio
     A cache format that was not measured takes the constants and surface of another one.
     Raises ConfigError for an unknown phase or cache format.
     """
-    if shape.phase not in LAYOUTS or shape.phase == "single":
+    if shape.phase not in PHASES.values():
         raise ConfigError(f"phase '{shape.phase}' is not known; {choices_text(shape.phase, PHASES.values())}")
     safe = _at_least_one(shape)
     key = shape.phase, dtype_of("attention", shape.kv_dtype)
@@ -202,15 +242,18 @@ def _entry(parameters: Mapping[str, Any], phase: str, kv_dtype: str) -> KernelFi
     return known[names[0]] if names else {"constants": START[phase]}
 
 
-def _measured_s(phase: str, entry: KernelFit, hardware: Hardware, shape: AttentionShape) -> Num:
-    if "single" not in entry:
+def _measured_s(
+    phase: str, entry: KernelFit, hardware: Hardware, shape: AttentionShape, parts: Sequence[str] = tuple(PARTS)
+) -> Num:
+    part, *others = (name for name in (*parts, "") if name in entry or not name)
+    if not part:
         return _apply(phase, entry, hardware, shape)
-    single = is_single(shape)
-    grouped = partial(_apply, phase, entry, hardware, shape)
-    alone = partial(_apply, "single", entry["single"], hardware, shape)
-    if isinstance(single, bool | np.bool_):
-        return alone() if single else grouped()
-    return np.where(single, alone(), grouped())
+    applies = PARTS[part](shape)
+    own = partial(_apply, part, entry[part], hardware, shape)
+    usual = partial(_measured_s, phase, entry, hardware, shape, others[:-1])
+    if isinstance(applies, bool | np.bool_):
+        return own() if applies else usual()
+    return np.where(applies, own(), usual())
 
 
 def _at_least_one(shape: AttentionShape) -> AttentionShape:
@@ -250,9 +293,8 @@ def fit(frame: pd.DataFrame, hardware: Hardware) -> dict[str, Any]:
     for (op, _, _), rows in frame.groupby(["op", "kv_dtype", "dtype"], sort=True):
         shape, measured_s = shape_of(rows), rows["latency_us"].to_numpy(dtype=float) * 1e-6
         phase = PHASES[str(op)]
-        entry = _fit_one(phase, hardware, shape, measured_s)
-        if phase == "decode":
-            entry = _with_single(entry, hardware, shape, measured_s)
+        parts = tuple(PARTS) if phase == "decode" else ()
+        entry = _fit_parts(phase, hardware, shape, measured_s, parts)
         found.setdefault(phase, {})[shape.kv_dtype] = entry
     return found
 
@@ -283,6 +325,8 @@ def _order(kind: str, constants: Mapping[str, float], hardware: Hardware, kv_dty
         random.choice([64.0, 128.0, 256.0], count),
         random.choice([0.0, 0.0, 128.0, 1024.0, 8192.0], count),
     )
+    if kind == "split":
+        head_dim, window = np.full(count, 2.0 * WIDEST_DIM), np.zeros(count)
     more = np.where(np.arange(4) == random.integers(0, 4, (count, 1)), random.uniform(0.3, 2.0, (count, 1)), 0.0)
     shapes = []
     for batch, keys, kv_heads, group in (np.ceil(2.0**exponents).T for exponents in (bits, bits + more)):
@@ -295,15 +339,22 @@ def _order(kind: str, constants: Mapping[str, float], hardware: Hardware, kv_dty
     return Order(low=_arrays(kind, hardware, low), high=_arrays(kind, hardware, high), least=-growth, weight=30.0)
 
 
-def _with_single(entry: dict[str, Any], hardware: Hardware, shape: AttentionShape, measured_s: Array) -> dict[str, Any]:
-    """The same fit in two parts, if shapes that would have blocks of their own then err less by a quarter."""
-    alone = np.asarray(is_single(shape)) & np.ones(len(measured_s), dtype=bool)
-    if alone.sum() < 50 or (~alone).sum() < 50:
-        return entry
-    parts = _fit_one("decode", hardware, _rows(shape, ~alone), measured_s[~alone])
-    parts["single"] = _fit_one("single", hardware, _rows(shape, alone), measured_s[alone])
-    errors = [
-        np.median(np.abs(np.log(np.asarray(_apply(kind, tried, hardware, _rows(shape, alone))) / measured_s[alone])))
-        for kind, tried in (("decode", entry), ("single", parts["single"]))
-    ]
-    return parts if errors[1] < 0.75 * errors[0] else entry
+def _fit_parts(
+    kind: str, hardware: Hardware, shape: AttentionShape, measured_s: Array, parts: Sequence[str]
+) -> dict[str, Any]:
+    """A fit with each of `parts` apart whose shapes then err less by a quarter."""
+    entry = _fit_one(kind, hardware, shape, measured_s)
+    for at, part in enumerate(parts):
+        inside = np.asarray(PARTS[part](shape)) & np.ones(len(measured_s), dtype=bool)
+        if inside.sum() < FEWEST_ROWS or (~inside).sum() < FEWEST_ROWS:
+            continue
+        within, seconds = _rows(shape, inside), measured_s[inside]
+        own = _fit_one(part, hardware, within, seconds)
+        errors = [
+            np.median(np.abs(np.log(np.asarray(_apply(name, tried, hardware, within)) / seconds)))
+            for name, tried in ((kind, entry), (part, own))
+        ]
+        if errors[1] < 0.75 * errors[0]:
+            rest = _fit_parts(kind, hardware, _rows(shape, ~inside), measured_s[~inside], parts[at + 1 :])
+            return rest | {part: own}
+    return entry

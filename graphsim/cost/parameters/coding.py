@@ -12,8 +12,8 @@ from graphsim.cost.residuals import RESIDUALS, check_record
 from graphsim.cost.surfaces.surface import Surface
 from graphsim.errors import ConfigError, choices_text
 
-PARTS = {"attention": "single"}
-"""The additional fit that a family's fit may contain."""
+PARTS = {"attention": ("single", "split")}
+"""The additional fits that a family's fit may contain."""
 
 
 def decoded(families: Any, where: str) -> Mapping[str, dict[str, Any]]:
@@ -54,16 +54,16 @@ def _below(data: Any, path: tuple[str, ...], here: str) -> dict[str, Any]:
 
 
 def _fit(data: Any, path: tuple[str, ...], here: str) -> dict[str, Any]:
-    part = PARTS.get(path[0], "")
-    further = (part,) if part and path[-1] != part else ()
+    further = () if path[-1] in PARTS.get(path[0], ()) else PARTS.get(path[0], ())
     parts = dict(_named(data, ("constants", "surface", *further), here))
     if "constants" not in parts:
         raise ConfigError(f"{here}.constants is missing")
     found: dict[str, Any] = {"constants": _numbers(parts["constants"], path, f"{here}.constants")}
     if "surface" in parts:
         found["surface"] = _surface(parts["surface"], path[0], f"{here}.surface")
-    if part in parts:
-        found[part] = _fit(parts[part], (*path, part), f"{here}.{part}")
+    for part in further:
+        if part in parts:
+            found[part] = _fit(parts[part], (*path, part), f"{here}.{part}")
     return found
 
 
