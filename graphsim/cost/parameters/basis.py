@@ -60,7 +60,7 @@ def basis(hardware: Hardware, family: str, table: KernelTable = BASE, *, own: bo
     kernels: dict[str, Any] = dict(own_fits)
     if base.parameters and not isinstance(base.parameters, Blend):
         kernels[BASE_KERNELS] = base.parameters
-    origin = "calibrated" if name == hardware.name else f"scaled from {name} ({hardware.architecture})"
+    origin = "calibrated" if name == hardware.name else _scaled_from(name, hardware, family)
     found = layered(in_order(kernels, table, family))
     return Basis(origin=origin, parameters={**found, **_of_same_speed(found, own_fits, table.engine, family)})
 
@@ -140,7 +140,14 @@ def _engine_reference(hardware: Hardware, family: str, engine: str, *, own: bool
     """The device whose measurements of an engine's kernels are used; "" if none of its generation was measured."""
     if own and calibration_path(hardware, engine) is not None and _family_of(hardware.name, family, engine):
         return hardware.name
-    return _nearest(hardware, hardware.architecture, family, engine) if kin else ""
+    wired = _wired_alike(hardware, family, engine, kin=kin)
+    return wired or (_nearest(hardware, hardware.architecture, family, engine) if kin else "")
+
+
+def _scaled_from(name: str, hardware: Hardware, family: str) -> str:
+    """The origin of fits of another device: of the same generation, or with the same wiring."""
+    wired = family == "collectives" and bool(hardware.links) and node_link(hardware).topology in _alike_by_topology()
+    return f"scaled from {name} ({node_link(hardware).topology if wired else hardware.architecture})"
 
 
 def _base(hardware: Hardware, family: str, *, own: bool, kin: bool) -> Basis:
@@ -150,15 +157,13 @@ def _base(hardware: Hardware, family: str, *, own: bool, kin: bool) -> Basis:
         if family in calibration.families:
             fits = _completed(hardware.name, family, calibration.families[family])
             return Basis(origin="calibrated", parameters=fits)
-    wired = _wired_alike(hardware, family)
+    wired = _wired_alike(hardware, family, kin=kin)
     if wired:
-        return Basis(
-            origin=f"scaled from {wired} ({node_link(hardware).topology})", parameters=_family_of(wired, family)
-        )
+        return Basis(origin=_scaled_from(wired, hardware, family), parameters=_family_of(wired, family))
     name = _nearest(hardware, hardware.architecture, family) if kin else ""
     if name:
         fits = _carried(_completed(name, family, _family_of(name, family) or {}), family, hardware, name)
-        return Basis(origin=f"scaled from {name} ({hardware.architecture})", parameters=fits)
+        return Basis(origin=_scaled_from(name, hardware, family), parameters=fits)
     return _from_others(hardware, family)
 
 
@@ -171,16 +176,18 @@ def _carried(fits: Mapping[str, Any], family: str, hardware: Hardware, name: str
     return carried(fits, hardware, load_hardware(name))
 
 
-def _wired_alike(hardware: Hardware, family: str) -> str:
-    """The reference device for collectives if links differ in kind from the generation's; "" if there is none.
+def _wired_alike(hardware: Hardware, family: str, engine: str = "", *, kin: bool) -> str:
+    """The reference device for collectives on a device with such links; "" if its generation's will do.
 
-    Their speed depends on the wiring, not on the chip: libraries choose algorithms and protocols by it.
+    Their speed depends on the wiring and on the library, which chooses algorithms and protocols by it, not on the chip:
+    the first device of the list stands for all others.
     """
     if family != "collectives" or not hardware.links:
         return ""
-    alike = _alike_by_topology().get(node_link(hardware).topology, ())
-    found = [name for name in alike if name != hardware.name and _family_of(name, family)]
-    return min(found, key=lambda name: _distance(hardware, load_hardware(name)), default="")
+    alike = _alike_by_topology().get(node_link(hardware).topology, {})
+    own = alike.get(hardware.architecture, ()) if kin else ()
+    found = (name for name in (*own, *alike.get("", ())) if name != hardware.name)
+    return next((name for name in found if _family_of(name, family, engine)), "")
 
 
 def _from_others(hardware: Hardware, family: str) -> Basis:
@@ -257,8 +264,10 @@ def _generations() -> Generations:
     return _read_generations(found) if found else {}
 
 
-def _alike_by_topology() -> dict[str, tuple[str, ...]]:
-    """For each topology of a node, the measured devices whose collectives are used for others wired the same way."""
+def _alike_by_topology() -> dict[str, dict[str, tuple[str, ...]]]:
+    """For each topology of a node, and a generation or "", the measured devices whose collectives are used for others
+    wired the same way, best first.
+    """
     found = _generations_path()
     return _read_wiring(found) if found else {}
 
@@ -269,11 +278,14 @@ def _generations_path() -> Path | None:
 
 
 @lru_cache(maxsize=8)
-def _read_wiring(path: Path) -> dict[str, tuple[str, ...]]:
+def _read_wiring(path: Path) -> dict[str, dict[str, tuple[str, ...]]]:
     try:
-        return {str(topology): tuple(names) for topology, names in load_mapping(path).get("wiring", {}).items()}
+        return {
+            str(topology): {str(generation): tuple(names) for generation, names in alike.items()}
+            for topology, alike in load_mapping(path).get("wiring", {}).items()
+        }
     except (TypeError, AttributeError) as error:
-        raise ConfigError(f"{path}: 'wiring' names devices for each topology ({error})") from None
+        raise ConfigError(f"{path}: 'wiring' names devices for each topology and generation ({error})") from None
 
 
 @lru_cache(maxsize=8)

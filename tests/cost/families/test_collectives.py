@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from graphsim.cost.families import collectives
 from graphsim.cost.families.collectives import KINDS, CollectiveShape
 from graphsim.cost.parameters.basis import basis
+from graphsim.cost.parameters.engines import BASE, KernelTable
+from graphsim.cost.parameters.store import calibration_path
 from graphsim.errors import ConfigError, HardwareError
-from graphsim.hardware import load_hardware
+from graphsim.hardware import list_hardware, load_hardware
 
 DEVICES = ["a100-sxm-80gb", "h100-sxm", "b200-sxm", "gb200", "rtx-pro-6000", "h200-sxm"]
 messages = st.integers(6, 36).flatmap(lambda bits: st.integers(2**bits, 2 ** (bits + 1) - 1))
@@ -125,10 +127,37 @@ def test_a_group_gets_no_more_than_the_links_that_lead_to_its_own(device, ceilin
 @pytest.mark.parametrize("device", ["l4", "rtx-5090", "a10g", "rtx-4090", "h100-pcie", "a100-pcie-80gb"])
 def test_pcie_cards_borrow_the_collectives_of_a_card_on_pcie(device):
     """NCCL on four PCIe cards: 8 KB in 12 to 30 us (20.3 on V100, sglang-V100 pull 2); not so over NVSwitch."""
-    assert basis(load_hardware(device), "collectives").origin in [
-        f"scaled from {reference} (host)" for reference in ("l40s", "rtx-pro-6000")
-    ]
+    for table in (BASE, KernelTable(engine="sglang"), KernelTable(engine="trtllm")):
+        assert basis(load_hardware(device), "collectives", table).origin == "scaled from rtx-pro-6000 (host)"
     assert 12e-6 <= float(latency(device, kind="all_reduce", message_bytes=8192.0, devices=4)) <= 30e-6
+
+
+@pytest.mark.parametrize("engine", ["", "sglang", "trtllm"])
+@pytest.mark.parametrize("kind", ["all_reduce", "all_gather", "custom_allreduce"])
+def test_cards_in_the_same_slots_take_the_same_time_and_faster_slots_less(kind, engine):
+    """The wiring decides: of unmeasured cards without bridges, those of one PCIe generation are alike, and twice the
+    rate makes a collective up to twice as fast."""
+    times = {}
+    for name in list_hardware():
+        hardware = load_hardware(name)
+        if calibration_path(hardware) or hardware.links[:1] == () or hardware.links[0].topology != "host":
+            continue
+        parameters = basis(hardware, "collectives", KernelTable(engine=engine)).parameters
+        shapes = CollectiveShape(kind=kind, message_bytes=2.0 ** np.arange(12.0, 28.0, 4.0)[:, None],
+                                 devices=np.array([2.0, 4.0, 8.0]))  # fmt: skip
+        if hardware.architecture != "battlemage":  # of another vendor's library
+            rate = float(hardware.links[0].bytes_per_s)
+            times.setdefault(rate, []).append(collectives.latency_s(parameters, hardware, shapes))
+    assert len(times) == 3 and min(map(len, times.values())) >= 2
+    for alike in times.values():
+        np.testing.assert_allclose(alike, np.broadcast_to(alike[0], np.shape(alike)), rtol=1e-12)
+    slow, middle, fast = (times[rate][0] for rate in sorted(times))
+    for slower, faster in ((slow, middle), (middle, fast)):
+        assert (faster <= slower).all() and (slower <= 2.0 * faster * (1 + 1e-12)).all()
+
+
+def test_a_card_takes_the_collectives_of_its_own_vendor_s_library():
+    assert basis(load_hardware("arc-pro-b50"), "collectives").origin == "scaled from arc-pro-b60 (host)"
 
 
 def test_arrays_give_what_single_numbers_give():
