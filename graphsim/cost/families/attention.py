@@ -28,6 +28,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphsim.cost.families.attention_skeletons import (
+    PARTS,
+    SKELETONS,
+    START,
+    TILE_QUERIES,
+    WIDEST_DIM,
+    keys_of,
+)
 from graphsim.cost.families.attention_work import (
     AttentionShape,
     attended_pairs,
@@ -37,13 +45,11 @@ from graphsim.cost.families.attention_work import (
     roofline_s,
 )
 from graphsim.cost.families.blend import KernelFit, entry_of, fitted_s
-from graphsim.cost.families.formats import ATTENTION, dtype_of, peak_of, stored_bytes
-from graphsim.cost.families.overlap import loosely_overlapped, overlapped
+from graphsim.cost.families.formats import ATTENTION, dtype_of, stored_bytes
 from graphsim.cost.surfaces.fitting import Order, SurfaceSpec, fit_constants, fit_surface
 from graphsim.cost.surfaces.tables import Array
 from graphsim.errors import ConfigError, choices_text
 from graphsim.hardware import Hardware
-from graphsim.ops.formats import RATES
 from graphsim.units import Num
 
 if TYPE_CHECKING:
@@ -53,106 +59,6 @@ PHASES = {"context_attention": "prefill", "generation_attention": "decode"}
 """The phase of each measured op."""
 
 __all__ = ["AttentionShape", "fit", "floor_s", "latency_s", "roofline_s", "shape_of"]
-
-TILE_QUERIES = 128.0
-
-START = {
-    "prefill": {"launch_s": 9e-6, "tile": 2.0, "tile_keys": 100.0, "whole": 0.5, "dram": 1.2, "kv_dram": 2.0},
-    "decode": {"launch_s": 9e-6, "dram": 1.2, "block_clocks": 4000.0, "row_clocks": 10.0,
-               "depth_clocks": 300.0},
-    "single": {"launch_s": 9e-6, "dram": 0.5, "block_clocks": 4000.0, "walk": 1.0, "alone": 0.3},
-    "split": {"launch_s": 9e-6, "dram": 1.2, "block_clocks": 1.5e4},
-}  # fmt: skip
-"""Constants before any fit; `_prefill`, `_decode`, `_single` and `_split` define their meanings."""
-
-SPLITS = 32.0
-"""Blocks per request and key head in a captured graph, regardless of its keys: vLLM's default of
-`flash_attn_max_num_splits_for_cuda_graph` (`vllm/config/attention.py`)."""
-
-CAPTURED_REQUESTS = 512.0
-"""Requests up to which vLLM captures graphs; for more, `FlashAttentionMetadataBuilder.build` leaves the number of
-splits to the kernel (`vllm/v1/attention/backends/flash_attn.py`)."""
-
-WIDEST_DIM = 256.0
-"""Largest head size for which FlashAttention 2 and 3 exist, whose scheduler skips splits without keys. FlashAttention 4
-serves larger ones on Hopper and starts them all."""
-
-
-def _prefill(c: Mapping[str, float], hardware: Hardware, shape: AttentionShape) -> Num:
-    """Skeleton of a prefill kernel.
-
-    tile: times the flops at one core's peak; tile_keys: cost of a tile's start and masked edge, in keys
-    whole: tiles per core from which the number of waves grows with the tiles
-    dram, kv_dram: times the datasheet's traffic time, of queries and outputs, and of keys and values
-    """
-    keys = attended_pairs(shape.seq_len, shape.kv_len, shape.window) / shape.seq_len
-    core_flops_per_s = peak_of(hardware, RATES[shape.formats.inputs.compute]) / hardware.cores
-    key_s = c["tile"] * TILE_QUERIES * 4.0 * shape.head_dim / core_flops_per_s
-    tiles = shape.batch * shape.heads * np.maximum(shape.seq_len / TILE_QUERIES, 1.0) / hardware.cores
-    waves = loosely_overlapped(tiles, c["whole"])
-    traffic = c["dram"] * query_bytes(shape) + c["kv_dram"] * kv_bytes(shape)
-    return c["launch_s"] + traffic / hardware.memory_bytes_per_s + waves * key_s * (keys + c["tile_keys"])
-
-
-def _decode(c: Mapping[str, float], hardware: Hardware, shape: AttentionShape) -> Num:
-    """Skeleton of a decode kernel whose blocks serve all heads of a key head.
-
-    block_clocks, row_clocks: of each block, and of each query head in it; depth_clocks: per doubling of the keys
-    """
-    keys = _keys(shape)
-    blocks = shape.batch * shape.kv_heads / hardware.cores
-    block = c["block_clocks"] + c["row_clocks"] * shape.heads / shape.kv_heads
-    start_s = c["launch_s"] + blocks * block / hardware.clock_hz + query_bytes(shape) / hardware.memory_bytes_per_s
-    depth_s = c["depth_clocks"] / hardware.clock_hz * np.log2(1.0 + keys / 64.0)
-    return start_s + depth_s + c["dram"] / hardware.memory_bytes_per_s * kv_bytes(shape)
-
-
-def _single(c: Mapping[str, float], hardware: Hardware, shape: AttentionShape) -> Num:
-    """Skeleton of a decode kernel with one block per query head that walks all keys.
-
-    walk: times the keys' bytes at one core's share of the memory bandwidth; alone: blocks per core below which the
-        walk does not get shorter
-    """
-    blocks = shape.batch * shape.heads / hardware.cores
-    start_s = c["launch_s"] + blocks * (c["block_clocks"] / hardware.clock_hz)
-    of_a_key = shape.bytes_of_a_key * hardware.cores
-    walked = c["walk"] * of_a_key * overlapped(blocks, c["alone"]) * _keys(shape)
-    return start_s + (c["dram"] * kv_bytes(shape) + query_bytes(shape) + walked) / hardware.memory_bytes_per_s
-
-
-def _split(c: Mapping[str, float], hardware: Hardware, shape: AttentionShape) -> Num:
-    """Skeleton of a decode kernel with SPLITS blocks per request and key head, most of them without keys.
-
-    block_clocks: of each block, its share of joining the partial results included
-    """
-    blocks = SPLITS * shape.batch * shape.kv_heads / hardware.cores
-    blocks_s = blocks * c["block_clocks"] / hardware.clock_hz
-    keys_s = c["dram"] * kv_bytes(shape) / hardware.memory_bytes_per_s
-    return c["launch_s"] + loosely_overlapped(blocks_s, keys_s) + query_bytes(shape) / hardware.memory_bytes_per_s
-
-
-_SKELETONS = {"prefill": _prefill, "decode": _decode, "single": _single, "split": _split}
-
-
-def _keys(shape: AttentionShape) -> Num:
-    return np.where(np.greater(shape.window, 0), np.minimum(shape.kv_len, shape.window), shape.kv_len)
-
-
-def is_single(shape: AttentionShape) -> Num:
-    """Whether a kernel that cannot always group heads gives every query head its own block."""
-    return np.greater(shape.window, 0) | np.equal(shape.heads, shape.kv_heads)
-
-
-def is_split(shape: AttentionShape) -> Num:
-    """Whether a kernel that does not skip splits without keys has a fixed number of them."""
-    wide = np.greater(shape.head_dim, WIDEST_DIM)
-    if isinstance(wide, bool | np.bool_) and not wide:
-        return wide
-    return wide & np.less_equal(shape.batch, CAPTURED_REQUESTS)
-
-
-PARTS = {"split": is_split, "single": is_single}
-"""Further fits that decode kernels may have, and the shapes that they price, the first that applies."""
 
 FEWEST_ROWS = 30
 """Measurements from which on a part is fitted."""
@@ -165,7 +71,7 @@ def _coordinates(kind: str, hardware: Hardware, shape: AttentionShape) -> dict[s
     pairs = attended_pairs(shape.seq_len, shape.kv_len, shape.window)
     blocks = shape.batch * np.where(one, shape.heads, shape.kv_heads)
     fill = kv_bytes(shape) if kind != "prefill" else kv_bytes(shape) + query_bytes(shape)
-    keys = _keys(shape)
+    keys = keys_of(shape)
     if kind == "prefill":
         blocks = shape.batch * np.where(np.greater(shape.seq_len, 1.0), shape.heads, shape.kv_heads)
         blocks = blocks * np.ceil(shape.seq_len / TILE_QUERIES)
@@ -215,14 +121,15 @@ def needed(phase: str, kv_dtype: str, part: str = "") -> Collection[str]:
 
 
 def _apply(kind: str, entry: KernelFit, hardware: Hardware, shape: AttentionShape) -> Num:
-    skeleton = _SKELETONS[kind]
+    skeleton = SKELETONS[kind]
     return fitted_s(entry, lambda c: skeleton(c, hardware, shape), lambda: _coordinates(kind, hardware, shape))
 
 
 def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: AttentionShape) -> Num:
     """Seconds of one attention kernel, from fitted `parameters` (of `fit`); no requests, no time.
 
-    A cache format that was not measured takes the constants and surface of another one.
+    A cache format that was not measured takes the constants and surface of another one; heads so wide that no kernel
+    was measured with its format, those of another format's `split` part.
     Raises ConfigError for an unknown phase or cache format.
     """
     if shape.phase not in PHASES.values():
@@ -239,7 +146,10 @@ def _entry(parameters: Mapping[str, Any], phase: str, kv_dtype: str) -> KernelFi
     known: Mapping[str, KernelFit] = parameters.get(phase, {})
     wider = "fp8_queries" if kv_dtype == "fp8" else ATTENTION[kv_dtype].like
     names = [name for name in (kv_dtype, wider, ATTENTION[kv_dtype].like, *known) if name in known]
-    return known[names[0]] if names else {"constants": START[phase]}
+    if not names:
+        return {"constants": START[phase]}
+    lent = next((known[name]["split"] for name in names if "split" in known[name]), None)
+    return known[names[0]] if lent is None else {**known[names[0]], "split": lent}
 
 
 def _measured_s(
@@ -300,7 +210,7 @@ def fit(frame: pd.DataFrame, hardware: Hardware) -> dict[str, Any]:
 
 
 def _fit_one(kind: str, hardware: Hardware, shape: AttentionShape, measured_s: Array) -> dict[str, Any]:
-    skeleton = _SKELETONS[kind]
+    skeleton = SKELETONS[kind]
     some = slice(None, None, max(1, len(measured_s) // 4000))
     constants = fit_constants(
         lambda c: np.asarray(skeleton(c, hardware, _rows(shape, some))), START[kind], np.log(measured_s[some]),
@@ -335,7 +245,7 @@ def _order(kind: str, constants: Mapping[str, float], hardware: Hardware, kv_dty
             kv_heads=kv_heads, head_dim=head_dim, window=window, kv_dtype=kv_dtype,
         ))  # fmt: skip
     low, high = shapes
-    growth = np.log(_SKELETONS[kind](constants, hardware, high) / _SKELETONS[kind](constants, hardware, low))
+    growth = np.log(SKELETONS[kind](constants, hardware, high) / SKELETONS[kind](constants, hardware, low))
     return Order(low=_arrays(kind, hardware, low), high=_arrays(kind, hardware, high), least=-growth, weight=30.0)
 
 

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,6 +9,7 @@ from graphsim.cost.families.attention_work import AttentionShape, attended_pairs
 from graphsim.cost.parameters.basis import basis
 from graphsim.errors import ConfigError
 from graphsim.hardware import load_hardware
+from tests.paths import REFERENCE
 
 DEVICES = ["a100-sxm-80gb", "h100-sxm", "b200-sxm", "gb200", "rtx-pro-6000", "h200-sxm", "l40s"]
 sizes = st.integers(0, 17).flatmap(lambda bits: st.integers(2**bits, 2 ** (bits + 1) - 1))
@@ -114,3 +116,50 @@ def test_unknown_phases_and_cache_formats_are_refused_by_name():
         latency("h100-sxm", kv_dtype="fp7", **dims)
     with pytest.raises(ConfigError, match="phase 'single'"):
         latency("h100-sxm", phase="single", **dims)
+
+
+def wide_heads(device: str) -> pd.DataFrame:
+    path = REFERENCE / "kernels" / f"{device}_sxm.parquet"
+    if not path.is_file():
+        pytest.skip(f"needs the reference's kernels/{device}_sxm.parquet")
+    rows = pd.read_parquet(path)
+    return rows[(rows["op"] == "generation_attention") & (rows["head_dim"] == 512)]
+
+
+@pytest.mark.parametrize("device, priced", [("h100", "h100-sxm"), ("h200", "h200-sxm"), ("h100", "h200-sxm")])
+def test_heads_of_512_take_the_time_of_their_splits_on_hopper(device, priced):
+    """1,683 us for 512 requests of four keys on an H100, whose traffic takes 1; the last pair borrows the fit."""
+    rows, hardware = wide_heads(device), load_hardware(f"{device}-sxm")
+    rows = rows[rows["batch"] <= 512]
+    found = attention.latency_s(
+        basis(load_hardware(priced), "attention").parameters, hardware, attention.shape_of(rows)
+    )
+    errors = np.abs(np.log(found * 1e6 / rows["latency_us"]))
+    assert np.median(errors) < 0.05 and errors.max() < np.log(1.5)
+
+
+def test_the_splits_of_one_group_of_heads_predict_another_s():
+    rows, hardware = wide_heads("h100"), load_hardware("h100-sxm")
+    rows = rows[rows["batch"] <= 512]
+    for heads in (1, 2):
+        known, other = rows[rows["heads"] != heads], rows[rows["heads"] == heads]
+        fit = attention._fit_one("split", hardware, attention.shape_of(known), known["latency_us"].to_numpy() * 1e-6)
+        found = attention._apply("split", fit, hardware, attention.shape_of(other))
+        assert np.median(np.abs(np.log(found * 1e6 / other["latency_us"]))) < 0.1
+
+
+@pytest.mark.parametrize("kv_dtype", ["bfloat16", "fp8"])
+@pytest.mark.parametrize("device", ["h100-sxm", "h200-sxm", "h20", "gh200"])
+def test_splits_without_keys_are_not_free(device, kv_dtype):
+    """Twice the requests or key heads take up to twice as long, however short the contexts are."""
+    hardware = load_hardware(device)
+    parameters = basis(hardware, "attention").parameters
+
+    def seconds(batch, kv_heads, head_dim):
+        return float(attention.latency_s(parameters, hardware, AttentionShape(
+            batch=float(batch), kv_len=8.0, heads=8.0 * kv_heads, kv_heads=float(kv_heads), head_dim=float(head_dim),
+            kv_dtype=kv_dtype)))  # fmt: skip
+
+    assert seconds(256, 1, 512) > 8.0 * seconds(256, 1, 256)
+    assert 1.5 < seconds(256, 2, 512) / seconds(256, 1, 512) < 3.0
+    assert seconds(1, 1, 512) < 2.0 * seconds(1, 1, 256)
