@@ -232,3 +232,14 @@ def test_fp8_products_take_what_is_quantised_ahead() -> None:
     assert fast.tpot_s < slow.tpot_s and fast.prefill.latency_s < slow.prefill.latency_s
     (plain,) = gs.Deployment(DENSE, "h100-sxm", engine=engine).stages(PHASES[0])
     assert not any(op.quantised for _, op, _ in walk(plain) if isinstance(op, Gemm))
+
+
+@pytest.mark.parametrize("engine", ["vllm", "trtllm"])
+def test_merged_weights_run_the_kernels_of_the_base(engine: str) -> None:
+    """A merge runs once; what a step's GEMMs take is quantised ahead with it as without."""
+    base, merged = (
+        gs.simulate("llama-3.1-8b", "l40s", [1, 64], 128, 16, engine=engine, precision="fp8", lora=lora)
+        for lora in (None, gs.LoraConfig(rank=16, target_modules=["attn", "ffn"], strategy="merge"))
+    )
+    np.testing.assert_allclose(merged.tpot_s, base.tpot_s, rtol=1e-12)
+    np.testing.assert_allclose(merged.ttft_s, base.ttft_s, rtol=1e-12)
