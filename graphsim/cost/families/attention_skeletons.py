@@ -22,7 +22,7 @@ START = {
     "prefill": {"launch_s": 9e-6, "tile": 2.0, "tile_keys": 100.0, "whole": 0.5, "dram": 1.2, "kv_dram": 2.0},
     "decode": {"launch_s": 9e-6, "dram": 1.2, "block_clocks": 4000.0, "row_clocks": 10.0,
                "depth_clocks": 300.0},
-    "single": {"launch_s": 9e-6, "dram": 0.5, "block_clocks": 4000.0, "walk": 1.0, "alone": 0.3},
+    "single": {"launch_s": 9e-6, "dram": 0.5, "block_clocks": 4000.0, "walk": 1.0, "alone_clocks": 0.07},
     "split": {"launch_s": 9e-6, "dram": 1.2, "block_clocks": 1.5e4},
 }  # fmt: skip
 """Constants before any fit; `prefill`, `decode`, `single` and `split` define their meanings."""
@@ -72,14 +72,15 @@ def decode(c: Mapping[str, float], hardware: Hardware, shape: AttentionShape) ->
 def single(c: Mapping[str, float], hardware: Hardware, shape: AttentionShape) -> Num:
     """Skeleton of a decode kernel with one block per query head that walks all keys.
 
-    walk: times the keys' bytes at one core's share of the memory bandwidth; alone: blocks per core below which the
-        walk does not get shorter
+    walk: times the keys' bytes at one core's share of the memory bandwidth, for each block of a core
+    alone_clocks: per byte of the keys, of a block that walks alone on its core, at the rate of the core: 0.06 to 0.08
+        on the three devices where vLLM's is FlashAttention 2
     """
     blocks = shape.batch * shape.heads / hardware.cores
     start_s = c["launch_s"] + blocks * (c["block_clocks"] / hardware.clock_hz)
-    of_a_key = shape.bytes_of_a_key * hardware.cores
-    walked = c["walk"] * of_a_key * overlapped(blocks, c["alone"]) * keys_of(shape)
-    return start_s + (c["dram"] * kv_bytes(shape) + query_bytes(shape) + walked) / hardware.memory_bytes_per_s
+    shared_s = c["walk"] * hardware.cores / hardware.memory_bytes_per_s * blocks
+    walked_s = shape.bytes_of_a_key * overlapped(shared_s, c["alone_clocks"] / hardware.clock_hz) * keys_of(shape)
+    return start_s + walked_s + (c["dram"] * kv_bytes(shape) + query_bytes(shape)) / hardware.memory_bytes_per_s
 
 
 def split(c: Mapping[str, float], hardware: Hardware, shape: AttentionShape) -> Num:
