@@ -136,6 +136,11 @@ class Attention(Op):
         )
 
     @property
+    def lasting_bytes(self) -> Num:
+        """The cache that generating sequences read."""
+        return self.kv_tokens * self.kv_heads * self.read_width * self.kv.bytes if self.decode else 0.0
+
+    @property
     def parameters(self) -> Num:
         """The sinks."""
         return self.sinks

@@ -292,6 +292,12 @@ class Op:
         return 0.0
 
     @property
+    def lasting_bytes(self) -> Num:
+        """Bytes read and written that were there before the step: weights, and the cache or state of sequences that
+        generate. Between two steps all others of the model pass the device's cache."""
+        return self.work().weight_bytes
+
+    @property
     def out_elems(self) -> Num:
         """Elements of the result; the bytes are `out_elems * activations.bytes`."""
         raise NotImplementedError

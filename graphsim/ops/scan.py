@@ -48,6 +48,11 @@ class CausalConv(Op):
         )
 
     @property
+    def lasting_bytes(self) -> Num:
+        """Its weights, and the state of generating sequences, read and written."""
+        return self.work().weight_bytes + (2.0 * self.state_bytes if self.decode else 0.0)
+
+    @property
     def idle(self) -> bool:
         """Whether no token passes it."""
         return not may_be_nonzero(self.tokens)
@@ -127,6 +132,11 @@ class Scan(Op):
             input_bytes=self.tokens * self.inputs * act + self.state_bytes,
             write_bytes=self.out_elems * act + self.state_bytes,
         )
+
+    @property
+    def lasting_bytes(self) -> Num:
+        """Its weights, and the state of generating sequences, read and written."""
+        return self.work().weight_bytes + (2.0 * self.state_bytes if self.decode else 0.0)
 
     @property
     def idle(self) -> bool:
