@@ -196,11 +196,7 @@ class Op:
     follows: ClassVar[bool] = False
     """Whether it is sharded as its inputs are."""
     joins_base: ClassVar[bool] = False
-    """Whether its result is the base's with an adapter's added: operations that move it do not belong to the
-    adapter.
-    """
-    tiled: ClassVar[bool] = False
-    """Whether it runs over tiles whose clocks are known (`LoraKernel`)."""
+    """Whether its result is the base's with an adapter's added: what moves it does not belong to the adapter."""
     adapter_part: ClassVar[AdapterPart] = AdapterPart.FACTOR
     """Its purpose, if it belongs to an adapter."""
 
@@ -293,8 +289,7 @@ class Op:
 
     @property
     def lasting_bytes(self) -> Num:
-        """Bytes read and written that were there before the step: weights, and the cache or state of sequences that
-        generate. Between two steps all others of the model pass the device's cache."""
+        """Bytes, read or written, that were there before the step: weights, caches and states."""
         return self.work().weight_bytes
 
     @property

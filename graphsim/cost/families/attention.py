@@ -148,8 +148,8 @@ def _entry(parameters: Mapping[str, Any], phase: str, kv_dtype: str) -> KernelFi
     names = [name for name in (kv_dtype, wider, ATTENTION[kv_dtype].like, *known) if name in known]
     if not names:
         return {"constants": START[phase]}
-    lent = next((known[name]["split"] for name in names if "split" in known[name]), None)
-    return known[names[0]] if lent is None else {**known[names[0]], "split": lent}
+    wide = next((known[name]["split"] for name in names if "split" in known[name]), None)
+    return known[names[0]] if wide is None else {**known[names[0]], "split": wide}
 
 
 def _measured_s(
