@@ -53,6 +53,10 @@ ABSORBED_TILE = 3.0
 CONVERTING_DRAM = 4.0
 """Multiple of the latents' traffic time above which a decode kernel converts the cache first."""
 
+SERIAL_CLOCKS = 20.0
+"""Clocks per key of a request alone on the device from which on one block walks all of its keys: 0.3 to 6 for kernels
+that split them, 170 to 220 for TensorRT-LLM's fallback outside Hopper and the data-centre Blackwell."""
+
 START = {
     "prefill": {"launch_s": 9e-6, "tile": 2.0, "tile_keys": 100.0, "whole": 0.5, "dram": 1.2},
     "decode": {"launch_s": 9e-6, "row_dram": 1.2, "dram": 1.2, "again": 0.3, "compute": 1.5, "block_clocks": 2000.0,
@@ -196,7 +200,8 @@ def borrowed(fits: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
     Prompt kernels in absorbed form are left out, and those with 8-bit keys, which are the cache's format
     and not that of a prompt's keys. So are decode kernels that convert the whole cache before each step (SGLang's
-    FlashAttention with an 8-bit cache), whose latents seem to take many times their traffic.
+    FlashAttention with an 8-bit cache), whose latents seem to take many times their traffic, and those that do not
+    split the keys of a request, as Triton's do, which servers run there (vLLM, `attention/backends/mla/triton_mla.py`).
     """
     kept = {"prefill": _plain_prefill, "decode": _plain_decode}
     found = [{phase: kept[phase](one[phase]) for phase in kept if phase in one} for one in fits]
@@ -215,7 +220,11 @@ def _plain_prefill(known: Mapping[str, KernelFit]) -> dict[str, KernelFit]:
 
 
 def _plain_decode(known: Mapping[str, KernelFit]) -> dict[str, KernelFit]:
-    return {n: fit for n, fit in known.items() if fit["constants"]["dram"] <= CONVERTING_DRAM}
+    return {n: fit for n, fit in known.items() if _is_plain(fit["constants"])}
+
+
+def _is_plain(c: Mapping[str, float]) -> bool:
+    return c["dram"] <= CONVERTING_DRAM and c["walk_clocks"] * c["alone"] <= SERIAL_CLOCKS
 
 
 def _fit_of(parameters: Mapping[str, Any], shape: MlaShape) -> KernelFit:

@@ -116,23 +116,27 @@ runs the same libraries' kernels (FlashInfer's of TensorRT-LLM, FlashAttention 3
 
 
 def _with_borrowed(hardware: Hardware, family: str, base: Basis, *, own: bool, kin: bool) -> Basis:
-    """The base, completed by other engines' measurements of the device or its generation."""
-    fits: list[Mapping[str, Any]] = []
-    reference_devices: list[str] = []
-    for engine in STAND_INS.get(family, ()):
-        reference = _engine_reference(hardware, family, engine, own=own, kin=kin)
-        fits += (_family_of(reference, family, engine) or {}).values() if reference else []
-        reference_devices += [reference] if reference else []
-    if not fits:
+    """The base, completed by other engines' measurements of the device or its generation, then of those that
+    `hardware/generations.json` names for the family.
+    """
+    sources = [
+        (name, _engine_reference(hardware, family, name, own=own, kin=kin)) for name in STAND_INS.get(family, ())
+    ]
+    if sources:
+        sources += [
+            (engine, _nearest(hardware, generation, family, engine))
+            for generation in _neighbours(hardware.architecture).get(family, ()) for engine in STAND_INS[family]
+        ]  # fmt: skip
+    sources = [(engine, reference) for engine, reference in sources if reference]
+    if not sources:
         return base
+    fits = [fit for engine, name in sources for fit in (_family_of(name, family, engine) or {}).values()]
     borrowed = FAMILIES[family].module.borrowed(fits)
     if base.parameters and not isinstance(base.parameters, Blend):
         return Basis(origin=base.origin, parameters=layered([base.parameters, *borrowed]))
-    origin = (
-        "calibrated"
-        if hardware.name in reference_devices
-        else f"scaled from {reference_devices[0]} ({hardware.architecture})"
-    )
+    names = [name for _, name in sources]
+    architecture = load_hardware(names[0]).architecture
+    origin = "calibrated" if hardware.name in names else f"scaled from {names[0]} ({architecture})"
     return Basis(origin=origin, parameters=layered(borrowed))
 
 
