@@ -72,9 +72,11 @@ def borrowed_rows(
 
 
 def _parts(frame: pd.DataFrame, device: Hardware) -> Iterator[tuple[str, Family, pd.DataFrame]]:
-    """Rows by engine and family, at most MOST_ROWS of each."""
+    """Rows by engine and family of kernels, at most MOST_ROWS of each; whole blocks are made of several kernels."""
     architecture, _ = ERRATIC
     for family, rows in by_family(frame):
+        if family.composed:
+            continue
         if device.architecture == architecture and family.name in ("attention", "moe"):
             continue
         masks: dict[str, Any] = {}

@@ -58,3 +58,14 @@ def test_the_file_is_the_same_every_time_and_small(found, tmp_path):
         save_borrowed(found, path, date="2026-01-01")
     assert paths[0].read_bytes() == paths[1].read_bytes() and paths[0].stat().st_size < 8000
     assert set(json.loads(paths[0].read_text())) == {"about", "date", SIBLING, GENERATION}
+
+
+def test_whole_blocks_are_no_kernels_and_leave_the_record_as_it_is(tables, found, tmp_path):
+    """Rows of blocks that a folder of tables contains, such as latent attention with its projections."""
+    block = pd.DataFrame({
+        "op": "mla_generation_module", "gpu": "h100_sxm", "framework": "vllm", "kernel": "default",
+        "dtype": "bfloat16", "gemm_dtype": "bfloat16", "kv_dtype": "bfloat16",
+        "batch": [1, 64], "seq_len": 1, "kv_len": [128, 4096], "heads": 16, "latency_us": [120.0, 300.0],
+    })  # fmt: skip
+    block.to_csv(tmp_path / "blocks.csv", index=False)
+    assert set(borrowed_rows([*tables, tmp_path / "blocks.csv"])) == set(found)
