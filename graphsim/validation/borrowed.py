@@ -152,10 +152,13 @@ def borrowed_coverage(found: dict[Place, list[tuple[Family, pd.DataFrame]]]) -> 
 def save_borrowed(
     found: dict[Place, list[tuple[Family, pd.DataFrame]]], path: Path, *, date: str | None = None
 ) -> None:
-    """Write the residual records of borrowed constants in the format of `hardware/residuals.json`."""
+    """Write the residual records of borrowed constants in the format of `hardware/residuals.json`.
+
+    One device or generation alone says nothing about the errors of others.
+    """
     records: dict[str, dict[str, dict[str, Any]]] = {}
     for (relation, engine, family), parts in sorted(found.items()):
-        if record := borrowed_record(parts):
+        if (record := borrowed_record(parts)) and record["apart"] > 1:
             records.setdefault(relation, {}).setdefault(engine, {})[family] = record
     data = {"about": ABOUT, "date": date or datetime.date.today().isoformat(), **records}
     write_text(path, _text(data) + "\n")

@@ -44,7 +44,7 @@ from graphsim.cost.families.attention_work import (
     query_bytes,
     roofline_s,
 )
-from graphsim.cost.families.blend import KernelFit, entry_of, fitted_s
+from graphsim.cost.families.blend import Blend, KernelFit, entry_of, fitted_s
 from graphsim.cost.families.formats import ATTENTION, dtype_of, stored_bytes
 from graphsim.cost.surfaces.fitting import Order, SurfaceSpec, fit_constants, fit_surface
 from graphsim.cost.surfaces.tables import Array
@@ -129,7 +129,8 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: Attentio
     """Seconds of one attention kernel, from fitted `parameters` (of `fit`); no requests, no time.
 
     A cache format that was not measured takes the constants and surface of another one; heads so wide that no kernel
-    was measured with its format, those of another format's `split` part.
+    was measured with its format, those of another format's `split` part. Other generations run other kernels, whose
+    blocks without keys are not known.
     Raises ConfigError for an unknown phase or cache format.
     """
     if shape.phase not in PHASES.values():
@@ -137,7 +138,8 @@ def latency_s(parameters: Mapping[str, Any], hardware: Hardware, shape: Attentio
     safe = _at_least_one(shape)
     key = shape.phase, dtype_of("attention", shape.kv_dtype)
     entry = entry_of(parameters, key, lambda one: _entry(one, *key))
-    time = _measured_s(shape.phase, entry, hardware, safe)
+    parts = [name for name in PARTS if name != "split" or not isinstance(parameters, Blend)]
+    time = _measured_s(shape.phase, entry, hardware, safe, parts)
     work = shape.batch * shape.seq_len * shape.heads * shape.kv_len
     return np.where(np.greater(work, 0), np.maximum(time, floor_s(hardware, safe)), 0.0)
 
@@ -152,9 +154,7 @@ def _entry(parameters: Mapping[str, Any], phase: str, kv_dtype: str) -> KernelFi
     return known[names[0]] if wide is None else {**known[names[0]], "split": wide}
 
 
-def _measured_s(
-    phase: str, entry: KernelFit, hardware: Hardware, shape: AttentionShape, parts: Sequence[str] = tuple(PARTS)
-) -> Num:
+def _measured_s(phase: str, entry: KernelFit, hardware: Hardware, shape: AttentionShape, parts: Sequence[str]) -> Num:
     part, *others = (name for name in (*parts, "") if name in entry or not name)
     if not part:
         return _apply(phase, entry, hardware, shape)

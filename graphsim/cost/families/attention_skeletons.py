@@ -111,7 +111,7 @@ def is_split(shape: AttentionShape) -> Num:
     """Whether a kernel that does not skip splits without keys has a fixed number of them."""
     wide = np.greater(shape.head_dim, WIDEST_DIM)
     if isinstance(wide, bool | np.bool_) and not wide:
-        return wide
+        return False
     return wide & np.less_equal(shape.batch, CAPTURED_REQUESTS)
 
 
