@@ -31,6 +31,16 @@ COVERAGE = 0.8
 """Default coverage of intervals."""
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Answers every call with a known value; in a pickle, it replaces a function that another process lacks."""
+
+    value: Any
+
+    def __call__(self, *_: Any) -> Any:
+        return self.value
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PhaseEstimate:
     """One step of the model: the prompt, or one token at the mean context of the generation.
@@ -150,6 +160,12 @@ class Estimate:
         from graphsim.display.texts import estimate_text
 
         return estimate_text(self, self.basis, self.settings)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields for a copy or a pickle, with memory, engine time and energy computed."""
+        computed = {"memory": self.memory, "engine": self.engine_time, "energy": self.energy}
+        state = {own.name: getattr(self, own.name) for own in fields(self)}
+        return state | {f"measure_{name}": Given(value) for name, value in computed.items()}
 
     @cached_property
     def basis(self) -> Basis:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from math import log2
 
 from graphsim.analysis.lifecycle import Lifecycle, lifecycle_of
@@ -103,20 +103,31 @@ def loads_of(deployment: Deployment, ranks: Sequence[int] = (), disk: str = "war
     """
     if disk not in DISKS:
         raise ConfigError(f"disk = {short(disk)} is not allowed; allowed: {', '.join(DISKS)}")
-    lora = deployment.adapter
-    if lora is None:
-        return lambda _adapter, _from_disk: 0.0
-    by_rank: dict[float, Lifecycle] = {}
+    return _Loads(deployment, tuple(ranks), disk == "cold")
 
-    def load_s(adapter: int, from_disk: bool) -> float:
-        rank = float(ranks[adapter] if ranks else lora.rank)
-        life = by_rank.get(rank)
+
+@dataclass(slots=True)
+class _Loads:
+    """Seconds of an adapter's way into a slot; each rank is simulated once.
+
+    cold: whether nothing of the disk is in the host's page cache
+    """
+
+    deployment: Deployment
+    ranks: tuple[int, ...]
+    cold: bool
+    by_rank: dict[float, Lifecycle] = field(default_factory=dict)
+
+    def __call__(self, adapter: int, from_disk: bool) -> float:
+        lora = self.deployment.adapter
+        if lora is None:
+            return 0.0
+        rank = float(self.ranks[adapter] if self.ranks else lora.rank)
+        life = self.by_rank.get(rank)
         if life is None:
-            life = by_rank[rank] = lifecycle_of(_of_rank(deployment, lora, rank))
-        read_s = life.cold_disk_s if disk == "cold" else life.warm_disk_s
+            life = self.by_rank[rank] = lifecycle_of(_of_rank(self.deployment, lora, rank))
+        read_s = life.cold_disk_s if self.cold else life.warm_disk_s
         return float(life.load_s) + (float(read_s) if from_disk else 0.0)
-
-    return load_s
 
 
 def _of_rank(deployment: Deployment, lora: LoraConfig, rank: float) -> Deployment:

@@ -14,7 +14,7 @@ from graphsim.brief import figures_text
 from graphsim.deployment.basis import Basis, basis_of, interval_share_text
 from graphsim.errors import ConfigError, choices_text
 from graphsim.graph.critical import CriticalPath, path_of, schedule
-from graphsim.result import COVERAGE, plain
+from graphsim.result import COVERAGE, Given, plain
 from graphsim.training.pipelined import Pipelined
 from graphsim.training.setup import TrainingSetup, settings_of
 from graphsim.training.slot_graph import slot_graph
@@ -63,6 +63,11 @@ class TrainMemory:
         return figures_text(
             "TrainMemory", {name: getattr(self, name) for name in names}, f"fullest at {self.peak_moment}"
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields for a copy or a pickle, with the reserved bytes computed."""
+        state = {own.name: getattr(self, own.name) for own in fields(self)}
+        return state | {"reserved": self.reserved_bytes, "fits": self.fits}
 
     @cached_property
     def reserved_bytes(self) -> Num:
@@ -127,6 +132,11 @@ class TrainEstimate:
         from graphsim.training.view import step_text
 
         return step_text(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields for a copy or a pickle, with the memory computed."""
+        state = {own.name: getattr(self, own.name) for own in fields(self)}
+        return state | {"measure_memory": Given(self.memory)}
 
     @property
     def basis(self) -> Basis:
