@@ -47,7 +47,8 @@ _QUANTITY = re.compile(r"\s*([+-]?(?:[0-9][0-9_]*\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?
 def as_number(value: Any) -> Num | None:
     """`value` as a float, or as an array of floats over scenarios; None for whatever is neither.
 
-    Lists count as arrays; texts, flags and empty or nested lists do not count. Whole numbers stay exact up to 2^53.
+    Lists count as arrays; texts, flags, masked values and empty or nested lists do not count. Whole numbers stay exact
+    up to 2^53.
     """
     if type(value) is float:
         return value
@@ -58,6 +59,8 @@ def as_number(value: Any) -> Num | None:
             return float(value)
         import numpy as np
 
+        if np.ma.is_masked(value) or (isinstance(value, list | tuple) and bool in set(map(type, value))):
+            return None
         array = np.asarray(value)
         if array.dtype.kind not in "iuf" and not (array.ndim == 0 and isinstance(value, int)):
             return None
@@ -99,6 +102,15 @@ def is_within(number: Num, least: float, most: float, *, whole: bool) -> bool:
 
     good = np.isfinite(number) & (number >= least) & (number <= most)
     return bool(np.all(good)) and not (whole and np.any(number != np.floor(number)))
+
+
+def checked_scenario(scenario: Any, held: int) -> int:
+    """The index of a scenario. Raises ConfigError if it is not a whole number from 0 to `held` - 1."""
+    if isinstance(scenario, bool) or not isinstance(scenario, numbers.Integral) or not 0 <= scenario < held:
+        raise ConfigError(
+            f"scenario = {short(scenario)} is not allowed; the graph holds scenarios 0 to {held - 1}, by whole numbers"
+        )
+    return int(scenario)
 
 
 def parse_quantity(value: Any, kind: str) -> float:

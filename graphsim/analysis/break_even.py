@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from graphsim.deployment.inference import Inference
 from graphsim.errors import ConfigError
 from graphsim.lora.config import LoraConfig
 from graphsim.result import Estimate, plain
-from graphsim.units import as_number, short
+from graphsim.units import as_number, is_within, short
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,7 +115,7 @@ def break_even_curve(
         middle = found.tokens if np.isfinite(found.tokens) else made
         tokens = list(middle * np.logspace(-2, 2, 25))
     many = as_number(tokens)
-    if many is None or np.any(np.asarray(many) < 0):
+    if many is None or not is_within(many, 0.0, math.inf, whole=False):
         raise ConfigError(f"tokens = {short(tokens)} is not allowed; expected numbers from 0")
     each = {name: float(estimate.latency_s) / made for name, estimate in estimates.items()}
     amount = np.atleast_1d(np.asarray(many, dtype=float))

@@ -28,7 +28,7 @@ from graphsim.graph.critical import path_of
 from graphsim.result import COVERAGE, Estimate, PhaseEstimate
 from graphsim.training.estimate import TrainEstimate
 from graphsim.training.setup import settings_of
-from graphsim.units import seconds_text
+from graphsim.units import as_number, seconds_text, short
 
 QUANTITIES = ("ttft_s", "tpot_s")
 NOISE = 1e-12
@@ -179,9 +179,10 @@ def _times(measured: Mapping[str, float], allowed: Sequence[str]) -> dict[str, f
     for name, value in measured.items():
         if name not in allowed:
             raise ConfigError(f"measured: '{name}' is not known; {choices_text(str(name), allowed)}")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-            raise ConfigError(f"measured: {name} = {value!r} is not allowed; expected seconds above 0")
-        found[name] = float(value)
+        seconds = as_number(value)
+        if not isinstance(seconds, float) or not 0.0 < seconds < math.inf:
+            raise ConfigError(f"measured: {name} = {short(value)} is not allowed; expected seconds above 0")
+        found[name] = seconds
     return {name: found[name] for name in allowed if name in found}
 
 

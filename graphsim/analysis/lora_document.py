@@ -13,12 +13,15 @@ import networkx as nx
 
 from graphsim.deployment.deployment import REFERENCE, HardwareRef, ModelRef
 from graphsim.deployment.parallelism import Parallelism
+from graphsim.deployment.scenarios import MOST
 from graphsim.display.operators import frame_of
 from graphsim.errors import ConfigError
+from graphsim.files.present import path_of, shown
 from graphsim.files.written import write_text
 from graphsim.lora.config import LoraConfig
 from graphsim.models.loading import get_configs
 from graphsim.simulation import build_graph, simulate
+from graphsim.units import checked_number
 
 
 def create_full_prefill_model(
@@ -32,11 +35,10 @@ def create_full_prefill_model(
 
     Raises ConfigError for an argument that is not allowed or a folder that cannot be written to.
     """
-    config = get_configs(name)
-    graph = build_graph(
-        config, "prefill", batch_size, input_sequence_length, parallelism=Parallelism(tp=tensor_parallel)
-    )
-    return _write(graph, data_path, f"{config.name}_prefill_{input_sequence_length}.csv")
+    config, tokens = get_configs(name), _one("input_sequence_length", input_sequence_length)
+    batch, parallelism = _one("batch_size", batch_size), Parallelism(tp=tensor_parallel)
+    graph = build_graph(config, "prefill", batch, tokens, parallelism=parallelism)
+    return _write(graph, data_path, f"{config.name}_prefill_{tokens}.csv")
 
 
 def create_full_decode_model(
@@ -51,19 +53,24 @@ def create_full_decode_model(
 
     Raises the same errors as `create_full_prefill_model`.
     """
-    config = get_configs(name)
-    context = input_sequence_length + output_gen_tokens
-    parallelism = Parallelism(tp=tensor_parallel)
-    graph = build_graph(config, "decode", batch_size, context_tokens=context, parallelism=parallelism)
+    config, tokens = get_configs(name), _one("input_sequence_length", input_sequence_length)
+    context = tokens + _one("output_gen_tokens", output_gen_tokens, 0)
+    batch, parallelism = _one("batch_size", batch_size), Parallelism(tp=tensor_parallel)
+    graph = build_graph(config, "decode", batch, context_tokens=context, parallelism=parallelism)
     return _write(graph, data_path, f"{config.name}_decode_{context}.csv")
 
 
+def _one(name: str, value: Any, least: int = 1) -> int:
+    """A single whole number: a table describes one scenario. Raises ConfigError for anything else."""
+    return int(checked_number(name, value, least, MOST, one=True))
+
+
 def _write(graph: nx.DiGraph, data_path: str | Path, name: str) -> str:
-    folder = Path(data_path)
+    folder = path_of(data_path, "data_path")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"data_path = '{folder}' cannot be written to ({error.strerror})") from None
+        raise ConfigError(f"data_path = '{shown(folder)}' cannot be written to ({error.strerror})") from None
     return str(write_text(folder / name, frame_of(graph).to_csv(index=False)))
 
 

@@ -32,7 +32,7 @@ from graphsim.errors import ConfigError, choices_text
 from graphsim.graph.schedule import makespan_s
 from graphsim.hardware import Hardware
 from graphsim.ops import HOST, Op, Repeat
-from graphsim.units import Num, short
+from graphsim.units import Num, checked_scenario, short
 
 DRAWS = 512
 """Number of sets of errors, which determines the ends of an interval to a fiftieth of its width."""
@@ -333,6 +333,7 @@ def latin_hypercube(directions: int) -> Array:
 
 def width_of(values: Array, coverage: float, scenario: int) -> float:
     """Width of the interval that the draws, one row each, give for one scenario."""
-    column = values[:, min(scenario, values.shape[1] - 1)]
+    held = values.shape[1]
+    column = values[:, checked_scenario(scenario, held) if held > 1 else 0]
     low, high = middle_of(column, coverage)
     return float(high - low)

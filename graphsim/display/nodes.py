@@ -20,8 +20,7 @@ from graphsim.ops import (
     Repeat,
     Rope,
 )
-from graphsim.ops.type_guards import is_collective
-from graphsim.units import Num, short
+from graphsim.units import Num, checked_scenario, short
 
 if TYPE_CHECKING:
     from graphsim.ops import Collective
@@ -78,9 +77,7 @@ def number(value: Num, scenario: int = 0) -> float:
     array = np.ravel(np.asarray(value, dtype=float))
     if array.size == 1:
         return float(array[0])
-    if not 0 <= scenario < array.size:
-        raise ConfigError(f"scenario = {scenario} is not allowed; the graph holds scenarios 0 to {array.size - 1}")
-    return float(array[scenario])
+    return float(array[checked_scenario(scenario, array.size)])
 
 
 def bound_of(data: dict[str, Any], scenario: int = 0) -> str:

@@ -19,6 +19,7 @@ from graphsim.display.nodes import number, require
 from graphsim.errors import ConfigError, choices_text
 from graphsim.export.chakra_schema import COLLECTIVES, NODE_TYPES, message
 from graphsim.export.spread import Turn, runs_of
+from graphsim.files.present import path_of
 from graphsim.files.written import read_bytes, write_bytes, write_text
 from graphsim.ops import AllGather, AllReduce, AllToAll, Collective, ReduceScatter, SendReceive
 from graphsim.result import Estimate
@@ -52,13 +53,13 @@ def to_chakra(estimate: Estimate, prefix: str | Path, *, phase: str = "prefill",
     }
     attributes |= {"caution": estimate.caution} if estimate.caution else {}
     header = message("GlobalMetadata")(version=VERSION, attr=[_attribute(k, str(v)) for k, v in attributes.items()])
-    paths = []
+    start, paths = path_of(prefix, "prefix"), []
     for device in range(devices.count):
         content = b"".join(_framed(item) for item in (header, *devices.nodes(device)))
-        paths.append(write_bytes(f"{prefix}.{device}.et", content))
+        paths.append(write_bytes(f"{start}.{device}.et", content))
     if devices.groups:
         groups = {str(number): list(ranks) for ranks, number in devices.groups.items()}
-        paths.append(write_text(f"{prefix}.groups.json", json.dumps(groups)))
+        paths.append(write_text(f"{start}.groups.json", json.dumps(groups)))
     return paths
 
 

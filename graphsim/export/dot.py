@@ -18,6 +18,7 @@ from graphsim.display.palette import CRITICAL, FAINT, INK, MUTED, TINTS
 from graphsim.errors import ConfigError
 from graphsim.export.dot_labels import group_label, header, identifiers, node_label, part_text, tooltip
 from graphsim.export.flat import Edge, Flat, Group, flatten
+from graphsim.files.present import path_of
 from graphsim.files.written import whole, write_text
 from graphsim.ops import Collective, Input, KvCache
 from graphsim.ops.kinds import Kind, kind_of
@@ -99,7 +100,7 @@ def render(dot: str, path: str | Path) -> Path:
 
     Raises ConfigError if GraphViz is not installed, does not know the format or cannot read the text.
     """
-    target = Path(path)
+    target = path_of(path)
     program = shutil.which("dot")
     if program is None:
         raise ConfigError(

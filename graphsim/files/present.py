@@ -1,14 +1,23 @@
-"""Checks of paths from users: none of these functions raises an error, whatever the text."""
+"""Checks of paths from users. None of these functions but `path_of` raises an error, whatever the text."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
+from graphsim.errors import ConfigError
 from graphsim.units import short
 
 _LONGEST_SHOWN = 300
 """Maximum number of characters of a path in a message."""
+
+
+def path_of(path: Any, name: str = "path") -> Path:
+    """A user's path. Raises ConfigError, naming the argument, for what is no text or path, or holds a null character."""
+    if not isinstance(path, str | Path | os.PathLike) or "\0" in str(path):
+        raise ConfigError(f"{name} = {short(path)} is not allowed; expected the path of a file or folder")
+    return Path(path)
 
 
 def is_present(path: str | Path) -> bool:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from graphsim.errors import ConfigError
-from graphsim.files.present import is_folder, is_present, shown
+from graphsim.files.present import is_folder, is_present, path_of, shown
 
 
 def write_text(path: str | Path, text: str) -> Path:
@@ -44,7 +44,7 @@ def whole(path: str | Path) -> Iterator[Path]:
     regular file, such as a pipe, is used directly. Raises ConfigError naming the path and the reason if it cannot be
     written.
     """
-    target = Path(path)
+    target = path_of(path)
     try:
         real = target.resolve() if target.is_symlink() else target
         if is_present(real) and not real.is_file():  # a directory, or a pipe
@@ -62,11 +62,11 @@ def whole(path: str | Path) -> Iterator[Path]:
             made.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise ConfigError(f"path = '{target}' cannot be written to {_why(error, target)}") from None
+        raise ConfigError(f"path = '{shown(target)}' cannot be written to {_why(error, target)}") from None
 
 
 def _why(error: OSError, target: Path) -> str:
-    gone = f"; there is no folder '{target.parent}'" if not is_folder(target.parent) else ""
+    gone = f"; there is no folder '{shown(target.parent)}'" if not is_folder(target.parent) else ""
     return f"({error.strerror or error}){gone}"
 
 
@@ -79,7 +79,7 @@ def _umask() -> int:
 def read_text(path: str | Path) -> str:
     """A file's text. Raises ConfigError stating why it cannot be read."""
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return path_of(path).read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"path = '{shown(path)}' cannot be read ({error.strerror})") from None
     except (UnicodeDecodeError, ValueError):
@@ -89,6 +89,6 @@ def read_text(path: str | Path) -> str:
 def read_bytes(path: str | Path) -> bytes:
     """A file's content. Raises ConfigError stating why it cannot be read."""
     try:
-        return Path(path).read_bytes()
+        return path_of(path).read_bytes()
     except OSError as error:
         raise ConfigError(f"path = '{shown(path)}' cannot be read ({error.strerror})") from None

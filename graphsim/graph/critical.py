@@ -14,7 +14,7 @@ import networkx as nx
 import numpy as np
 
 from graphsim.brief import figures_text
-from graphsim.errors import ConfigError, GraphError
+from graphsim.errors import GraphError
 from graphsim.graph.schedule import (
     DATA,
     State,
@@ -30,7 +30,7 @@ from graphsim.graph.schedule import (
 from graphsim.graph.sound import PLACED, require_sound
 from graphsim.ops import Repeat
 from graphsim.ops.structure import last_node
-from graphsim.units import Num
+from graphsim.units import Num, checked_scenario
 
 Times = dict[str, tuple[Num, Num]]
 """Start and finish of each node."""
@@ -87,8 +87,8 @@ def path_of(graph: nx.DiGraph, scenario: int = 0) -> CriticalPath:
     """As `critical_path`, for a graph that is known to be sound."""
     scheduled = graph if _is_scheduled(graph) else schedule(graph)
     held = np.size(scheduled.graph["latency_s"])
-    if held > 1 and not 0 <= scenario < held:
-        raise ConfigError(f"scenario = {scenario} is not allowed; the graph holds scenarios 0 to {held - 1}")
+    if held > 1:
+        scenario = checked_scenario(scenario, held)
     return CriticalPath.of(_trace(scheduled, scenario, ""), scheduled)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from graphsim.errors import ConfigError
+from graphsim.files.present import path_of, shown
 from graphsim.files.written import write_text
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -22,9 +23,9 @@ def save(document: Mapping[str, Any] | None, name: str, path: str | Path) -> Pat
         raise ConfigError(
             f"model '{name}' was not read from a model file; its config.json or checkpoint already is its file"
         )
-    target = Path(path)
+    target = path_of(path)
     if target.suffix not in SUFFIXES:
-        raise ConfigError(f"path = '{target}' does not end in one of {', '.join(SUFFIXES)}")
+        raise ConfigError(f"path = '{shown(target)}' does not end in one of {', '.join(SUFFIXES)}")
     return write_text(target, _text(document, target.suffix))
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphsim.errors import ConfigError, needs
+from graphsim.files.present import path_of, shown
 from graphsim.files.written import whole, write_bytes, write_lines, write_text
 from graphsim.result import plain
 from graphsim.serving.run_log import STATUSES, TIMED_OUT, UNFINISHED
@@ -138,11 +139,11 @@ def write_parquet(service: ServedRun, folder: str | Path) -> Path:
         from pyarrow import parquet
     except ImportError:
         raise needs("pyarrow", "parquet") from None
-    target = Path(folder)
+    target = path_of(folder, "folder")
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"folder = '{target}' cannot be made ({error.strerror})") from None
+        raise ConfigError(f"folder = '{shown(target)}' cannot be made ({error.strerror})") from None
     for name, frame in (("adapters", service.adapters), ("steps", service.steps)):
         sink = pyarrow.BufferOutputStream()
         parquet.write_table(pyarrow.Table.from_pandas(frame, preserve_index=False), sink)

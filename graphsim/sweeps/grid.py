@@ -29,7 +29,7 @@ from graphsim.ranges import values_of
 from graphsim.speculation.speculation import checked_speculation
 from graphsim.sweeps.adapters import BASE, LORA, adapter_axis
 from graphsim.sweeps.axis import Axis, column_of
-from graphsim.units import short
+from graphsim.units import as_number, short
 
 DEFAULTS: Mapping[str, Any] = {
     "model": None, "hardware": None, "precision": None, "cost": None, "engine": DEFAULT_ENGINE, "pp": 1, "ep": 1,
@@ -242,26 +242,45 @@ def _axes(listed: Mapping[str, Sequence[Any]], zipped: Sequence[Sequence[str]]) 
 
 
 def _listed(name: str, value: Any) -> Any:
-    if isinstance(value, str) and name in (*NUMBERS, *DEGREES, *OWN_COLUMNS):
-        try:
-            return values_of(value)
-        except ConfigError as error:
-            raise ConfigError(f"sweep: {name}: {error}") from None
+    if name in (*NUMBERS, *DEGREES, *OWN_COLUMNS):
+        return _numbers_of(name, value)
     if name == "targets":
         several = isinstance(value, list | tuple) and value and all(isinstance(entry, list | tuple) for entry in value)
         every = [tuple(entry) for entry in value] if several else [value if value is not None else ("attn", "ffn")]
         return [tuple(entry) if isinstance(entry, list) else entry for entry in every]
-    if isinstance(value, np.ndarray) and value.ndim == 1 and name in NUMBERS and value.dtype.kind in "iuf":
-        listed: Any = value
-    else:
-        listed = list(value) if isinstance(value, list | tuple | range | np.ndarray) else [value]
+    return _not_empty(name, _entries(value))
+
+
+def _numbers_of(name: str, value: Any) -> np.ndarray:
+    """The numbers of a choice: a number, several of them, or a text such as `1-8`."""
+    if isinstance(value, str):
+        try:
+            value = values_of(value)
+        except ConfigError as error:
+            raise ConfigError(f"sweep: {name}: {error}") from None
+    if isinstance(value, list | tuple | range):
+        _not_empty(name, value)
+    numbers = as_number(value)
+    if numbers is None:
+        raise ConfigError(f"sweep: {name} = {short(value)} is not allowed; expected a number or a list of numbers")
+    return np.atleast_1d(np.asarray(numbers))
+
+
+def _entries(value: Any) -> list[Any]:
+    """The entries of a list, an array or a column of a table; a single value as a list of one."""
+    if isinstance(value, list | tuple | range):
+        return list(value)
+    return np.asarray(value, dtype=object).ravel().tolist() if hasattr(value, "tolist") else [value]
+
+
+def _not_empty(name: str, listed: Any) -> Any:
     if not len(listed):
         raise ConfigError(f"sweep: {name} is empty; give at least one value")
     return listed
 
 
 def _many(value: Any) -> list[Any]:
-    many = list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
+    many = [] if value is None else _entries(value)
     if not many:
         raise ConfigError("sweep: the list of models or hardware is empty; give at least one")
     return many
@@ -284,13 +303,8 @@ def _check_names(listed: Mapping[str, list[Any]]) -> None:
 
 def _check_numbers(listed: Mapping[str, list[Any]]) -> None:
     """Check every number separately, as a single simulation would."""
-    numeric = {*NUMBERS, *DEGREES}
-    try:
-        arrays = {name: np.asarray(listed[name], dtype=float) for name in numeric}
-    except (TypeError, ValueError):
-        raise ConfigError(f"sweep: {', '.join(sorted(numeric))} must be numbers or lists of numbers") from None
     for name in REQUESTS:
-        count(name, arrays[name])
+        count(name, np.asarray(listed[name]))
     for name in ADAPTER:
-        fields: dict[str, Any] = {name: arrays[name]}
+        fields: dict[str, Any] = {name: listed[name]}
         LoraConfig(**fields)

@@ -24,6 +24,7 @@ from graphsim.cost.parameters.basis import basis
 from graphsim.deployment.deployment import Deployment, HardwareRef, ModelRef
 from graphsim.deployment.kernels import table_of
 from graphsim.errors import ConfigError, needs
+from graphsim.files.present import path_of, shown
 from graphsim.files.written import write_bytes, write_text
 from graphsim.graph import Pass
 from graphsim.lora.profile import load_profile
@@ -73,7 +74,7 @@ def sweep_to_parquet(
         )
     chunk_rows = checked_number("chunk_rows", chunk_rows, 1, one=True)
     grid = grid_of(models, hardware, choices, zipped, passes)
-    folder = Path(path)
+    folder = path_of(path)
     chunk_rows = _claim(folder, grid, chunk_rows, resume)
     sent = grid if executor is None else packed(grid, "sweep")
     done = 0
@@ -163,7 +164,7 @@ def _claim(folder: Path, grid: Grid, chunk_rows: int, resume: bool) -> int:
         torn = f".{Path(MANIFEST).stem}."  # prefix of a manifest's name while it is written
         foreign = there is None and any(not entry.name.startswith(torn) for entry in folder.iterdir())
     except OSError as error:
-        raise ConfigError(f"sweep: the folder '{folder}' cannot be used ({error.strerror})") from None
+        raise ConfigError(f"sweep: the folder '{shown(folder)}' cannot be used ({error.strerror})") from None
     except ValueError:
         raise ConfigError(f"sweep: '{manifest}' is not what a sweep wrote; give another folder") from None
     if foreign:

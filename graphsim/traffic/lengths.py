@@ -179,7 +179,8 @@ def length_text(length: Length) -> str:
 def _read_sample(name: str, given: Any, pairs: bool) -> Sample:
     kind = "numbers" if not pairs else "numbers, or of pairs (input, output)"
     try:
-        values = np.asarray(given if not isinstance(given, Mapping) else None, dtype=float)
+        values = np.asarray(given if not isinstance(given, Mapping) else None)
+        values = values.astype(float) if values.dtype.kind in "iuf" and not np.ma.is_masked(given) else np.array(np.nan)
     except (TypeError, ValueError):
         values = np.array(np.nan)
     shaped = values.ndim == 1 or (pairs and values.ndim == 2 and values.shape[1] == 2)

@@ -197,7 +197,7 @@ def read_ranks(ranks: Any, adapters: int, seed: int) -> tuple[int, ...] | None:
     if isinstance(ranks, str):
         cycle = [_rank(number if (number := _whole(part)) is not None else part, ranks) for part in ranks.split("/")]
         return tuple(cycle[i % len(cycle)] for i in range(adapters))
-    if isinstance(ranks, Sequence | np.ndarray):
+    if isinstance(ranks, Sequence) or np.ndim(ranks):
         if len(ranks) != adapters:
             expected = "one each, or '8/16/32' to deal them out in turn"
             raise ConfigError(f"Traffic: {len(ranks)} ranks for {adapters} adapters; expected {expected}")
@@ -229,7 +229,7 @@ def _named_by(adapters: Any, given: Any) -> tuple[str, ...]:
         if count not in (0, len(given)):
             raise ConfigError(f"Traffic: popularity has {len(given)} rates for {count} adapters; expected one each")
         return tuple(str(name) for name in given)
-    listed = isinstance(given, Sequence | np.ndarray) and not isinstance(given, str)
+    listed = not isinstance(given, str) and np.ndim(given) == 1
     return _named(len(given) if not count and listed else count)
 
 
@@ -246,7 +246,7 @@ def _named(count: int) -> tuple[str, ...]:
 
 
 def _numbers(given: Any) -> bool:
-    found = as_number(list(given))
+    found = as_number(given)
     return isinstance(found, np.ndarray) and bool(np.all(np.isfinite(found) & (found >= 0))) and found.sum() > 0
 
 

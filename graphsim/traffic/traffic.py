@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import inf
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from graphsim.errors import ConfigError
+from graphsim.files.present import path_of
 from graphsim.traffic.arguments import asked, open_source, read_client, read_concurrency, read_seed
 from graphsim.traffic.classes import read_classes
 from graphsim.traffic.client import Client
@@ -115,7 +115,7 @@ class Traffic(Parts):
         from graphsim.traffic.formats.read import read_trace
 
         trace = read_trace(
-            Path(path), requests=requests, start_s=start_s, seconds=seconds, adapter=adapter, base=base,
+            path_of(path), requests=requests, start_s=start_s, seconds=seconds, adapter=adapter, base=base,
             prefixes=prefixes, block_tokens=block_tokens, run=run, seed=read_seed(seed),
         )  # fmt: skip
         adapted = adapters is None and bool(trace.adapters)

@@ -163,7 +163,7 @@ def test_the_command_says_what_it_cannot_take(more: list[str], said: str, capsys
         ({"cost": "guess"}, "cost = 'guess' is not known"),
         ({"cost": lambda op, hardware: None}, "is not a name; use simulate"),
         ({"precision": ["bf16", "fp7"]}, "did you mean 'fp8'"),
-        ({"pp": ["two"]}, "must be numbers"),
+        ({"pp": ["two"]}, r"pp = \[.two.\] is not allowed; expected a number or a list of numbers"),
         ({"pp": "two"}, "pp: 'two' is not a whole number or a range; write 8, 1,2,4"),
     ],
 )

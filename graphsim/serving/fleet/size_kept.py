@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from graphsim.errors import ConfigError
-from graphsim.files.present import is_present
+from graphsim.files.present import is_present, path_of
 from graphsim.result import plain
 from graphsim.serving.fleet.size_job import Bound, SizeResult
 
@@ -26,7 +26,7 @@ class Kept:
         self._file: TextIO | None = None
         if path is None:
             return
-        self._path = Path(path)
+        self._path = path_of(path, "size_fleet: resume")
         asked = {"size_fleet": digest, "choices": choices}
         try:
             lines = self._path.read_text(encoding="utf-8").split("\n") if is_present(self._path) else []
