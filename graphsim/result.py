@@ -38,6 +38,7 @@ class Given:
     value: Any
 
     def __call__(self, *_: Any) -> Any:
+        """The value."""
         return self.value
 
 

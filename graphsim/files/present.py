@@ -14,7 +14,7 @@ _LONGEST_SHOWN = 300
 
 
 def path_of(path: Any, name: str = "path") -> Path:
-    """A user's path. Raises ConfigError, naming the argument, for what is no text or path, or holds a null character."""
+    """A user's path. Raises ConfigError, naming the argument, unless it is a text or a path without null characters."""
     if not isinstance(path, str | Path | os.PathLike) or "\0" in str(path):
         raise ConfigError(f"{name} = {short(path)} is not allowed; expected the path of a file or folder")
     return Path(path)
