@@ -18,7 +18,7 @@ from graphsim.calibration.held_out import ALL, Progress, lines_of, predicted_uns
 from graphsim.calibration.uncertainty import residual_record
 from graphsim.cost.families import elementwise
 from graphsim.cost.families.registry import COMPOSED_OF, FAMILY_OF, Family, family_of
-from graphsim.cost.kernels import by_engine, predict_with
+from graphsim.cost.kernels import by_engine, check_shapes, predict_with, roofline_kernels
 from graphsim.cost.parameters.engines import engine_of
 from graphsim.cost.parameters.store import (
     SUFFIX,
@@ -37,6 +37,10 @@ from graphsim.hardware import Hardware, device_described, load_hardware
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+TOO_FAST = 0.1
+"""Share of the datasheet's least time below which measurements are a mistake; caches and clocks explain more than it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +90,10 @@ def calibrate(
     facts = {"data": sorted({source.name for source in given}), "date": date or datetime.date.today().isoformat()}
     for family in _families_of(frame, blocks=blocks):
         rows = frame[frame["op"].isin(family.ops)]
+        try:
+            _check(rows, family, device)
+        except ConfigError as error:
+            raise ConfigError(f"{', '.join(facts['data'])}: {error}") from None
         parts = _by_kernel(rows) if engine else {"": rows}
         found = {kernel: _fitted(part, family, device, kernel, say) for kernel, part in parts.items()}
         fits = {kernel: fit for kernel, (fit, _) in found.items()}
@@ -102,6 +110,19 @@ def calibrate(
         families={name: families[name] for name in sorted(families)},
         provenance={"families": {name: record[name] for name in sorted(record)}},
     )
+
+
+def _check(rows: pd.DataFrame, family: Family, device: Hardware) -> None:
+    """Raise ConfigError for rows that are no kernels of a family, or impossibly fast: most likely in another unit."""
+    check_shapes(rows, family, np.ones(len(rows), dtype=bool))
+    if family.composed:
+        return
+    share = float(np.median(rows["latency_us"].to_numpy(dtype=float) / roofline_kernels(rows, device).to_numpy()))
+    if share < TOO_FAST:
+        raise ConfigError(
+            f"latency_us of family '{family.name}' is {share:.2g} times the least time by the datasheet of "
+            f"'{device.name}' (median); expected microseconds"
+        )
 
 
 def _families_of(frame: pd.DataFrame, *, blocks: bool) -> list[Family]:

@@ -121,7 +121,7 @@ def by_engine(frame: pd.DataFrame, rows: Any) -> Iterable[tuple[tuple[str, str],
 
 def _groups(frame: pd.DataFrame, family: Family, rows: Any) -> Iterable[tuple[Any, pd.DataFrame]]:
     """Positions and rows of each set of rows that one shape can describe, in chunks."""
-    _check(frame, family, rows)
+    check_shapes(frame, family, rows)
     places = np.flatnonzero(rows)
     keys = [*family.groups, *(name for name in family.hints if name in frame.columns)]
     codes = frame[keys].iloc[places].groupby(keys, sort=False, dropna=False).ngroup().to_numpy()
@@ -132,7 +132,8 @@ def _groups(frame: pd.DataFrame, family: Family, rows: Any) -> Iterable[tuple[An
                 yield chunk, frame.iloc[chunk]
 
 
-def _check(frame: pd.DataFrame, family: Family, rows: Any) -> None:
+def check_shapes(frame: pd.DataFrame, family: Family, rows: Any) -> None:
+    """Raise ConfigError unless the chosen rows have all columns of their family, with finite numbers above 0."""
     needed = (*family.groups, *family.numbers)
     missing = [name for name in needed if name not in frame.columns]
     if missing:
