@@ -6,26 +6,26 @@ of embedding and head if they have slots). The KV cache shrinks by the same amou
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import reduce
 from typing import TYPE_CHECKING
 
-import networkx as nx
 import numpy as np
 
+from graphsim.analysis.slot_buffers import reserved_bytes
 from graphsim.brief import figures_text
-from graphsim.deployment.allocator import allocated_bytes
 from graphsim.deployment.arguments import deployed
 from graphsim.deployment.cache import RequestCache
 from graphsim.deployment.deployment import DEFAULT_ENGINE, Deployment, EngineRef, HardwareRef, ModelRef
 from graphsim.deployment.memory import Stage, adapter_bytes, stages_of, weight_bytes
 from graphsim.deployment.parallelism import Parallelism
+from graphsim.deployment.scenarios import scenarios_in, take
 from graphsim.deployment.workspace import rotary_bytes, taken_bytes
 from graphsim.errors import ConfigError, InfeasibleError
 from graphsim.graph import walk
 from graphsim.lora.config import LoraConfig
-from graphsim.ops import Repeat
 from graphsim.ops.precision import Precision
 from graphsim.symbolic.questions import may_be_nonzero
 from graphsim.symbolic.substitute import with_fields
@@ -155,9 +155,8 @@ def footprint_of(deployment: Deployment, host_adapters: Num = 0) -> Footprint:
     """The footprint of a deployment."""
     if deployment.model.source_encoder is not None:
         raise ConfigError(
-            f"model '{deployment.model.name}' is an encoder-decoder, whose caches hold tokens of two "
-            f"kinds, so the room "
-            "left is not one number of tokens; use simulate for the memory of a batch"
+            f"model '{deployment.model.name}' is an encoder-decoder, whose caches hold tokens of two kinds, so the "
+            "room left is not one number of tokens; use simulate for the memory of a batch"
         )
     deployment = deployment.under(DEFAULT_ENGINE)
     slots = 0.0 if deployment.adapter is None else _slots(deployment.adapter)
@@ -174,7 +173,7 @@ def _of_stage(stage: Stage, deployment: Deployment, slots: Num) -> Footprint:
     """The footprint of one stage."""
     weights = sum((weight_bytes(op) * n for _, op, n in walk(stage.graph)), start=0.0)
     slot = sum((adapter_bytes(op) * n for _, op, n in walk(stage.graph)), start=0.0)
-    reserved = _reserved(stage.graph, slots) if np.ndim(slots) == np.ndim(slot) == 0 else slots * slot
+    reserved = reserved_bytes(stage.graph, slots, np.shape(slots * slot))
     tables = rotary_bytes(deployment, stage.graph) if deployment.engine_memory.rotary_table else 0.0
     loading, workspace = weights + tables + reserved, stage.workspace.total_bytes - tables
     free = taken_bytes(deployment) - loading - workspace
@@ -207,22 +206,6 @@ def _slots(lora: LoraConfig) -> Num:
     return np.ceil(lora.slots) if lora.strategy == "dynamic" else 0.0
 
 
-def _reserved(graph: nx.DiGraph, slots: Num) -> float:
-    """Bytes that the allocator reserves for one tensor per buffer that holds all slots, layer by layer."""
-    return allocated_bytes(_buffers(graph, float(slots)))
-
-
-def _buffers(graph: nx.DiGraph, slots: float) -> Iterator[float]:
-    for _, op in graph.nodes(data="op"):
-        if isinstance(op, Repeat):
-            body = list(_buffers(op.body, slots))
-            for _ in range(op.times):
-                yield from body
-        elif op.buffers:
-            element = float(op.weight_storage_bytes) / max(float(op.parameters), 1.0)
-            yield from (slots * float(elems) * element for elems in op.buffers)
-
-
 def adapters_that_fit(
     model: ModelRef | Deployment,
     hardware: HardwareRef | None = None,
@@ -246,41 +229,54 @@ def adapters_that_fit(
         model, hardware, lora=lora, engine=engine, parallelism=parallelism, precision=precision,
         default_engine=DEFAULT_ENGINE,
     )  # fmt: skip
-    adapter = replace(deployment.lora or LoraConfig(), max_loras=1, active_adapters=1)
-    one = footprint_of(replace(deployment, lora=adapter))
-    if np.any(one.slot_bytes <= 0):
-        raise ConfigError("adapters_that_fit: an adapter of rank 0 takes no memory; give a rank of at least 1")
     if requests is not None:
         requests = checked_number("requests", requests, 1)
-    left = [_left_for_slots(room, kv_tokens, requests) for room in one.rooms]
-    if not np.any(reduce(np.minimum, left) >= 0):
-        without = [replace(room, kv_bytes=room.kv_bytes + room.slot_bytes) for room in one.rooms]
-        most = np.max(reduce(np.minimum, [room.kv_tokens for room in without]))
-        holding = "" if requests is None else f" in {np.min(requests):,.0f} requests"
+    held = scenarios_in(deployment, kv_tokens, requests)
+    if held is None:
+        return _slots_beside(deployment, float(kv_tokens), requests)
+    found: list[float] = []
+    refused: list[InfeasibleError] = []
+    for scenario in range(held):
+        try:
+            found.append(_slots_beside(*take((deployment, kv_tokens, requests), scenario)))
+        except InfeasibleError as error:
+            refused.append(error)
+            found.append(0.0)
+    if len(refused) == held:
+        raise refused[0]
+    return np.array(found)
+
+
+def _slots_beside(deployment: Deployment, kv_tokens: float, requests: float | None) -> float:
+    """The answer of `adapters_that_fit` for a single scenario."""
+    adapter = replace(deployment.lora or LoraConfig(), max_loras=1, active_adapters=1)
+    one = footprint_of(replace(deployment, lora=adapter))
+    if one.slot_bytes <= 0:
+        raise ConfigError("adapters_that_fit: an adapter of rank 0 takes no memory; give a rank of at least 1")
+    left = [float(_left_for_slots(room, kv_tokens, requests)) for room in one.rooms]
+    if min(left) < 0:
+        most = min(replace(room, kv_bytes=room.kv_bytes + room.slot_bytes).kv_tokens for room in one.rooms)
+        holding = "" if requests is None else f" in {requests:,.0f} requests"
         raise InfeasibleError(
-            f"kv_tokens = {np.min(kv_tokens):,.0f}{holding} do not fit beside '{deployment.model.name}' on "
+            f"kv_tokens = {kv_tokens:,.0f}{holding} do not fit beside '{deployment.model.name}' on "
             f"'{deployment.device.name}' even without adapters; at most {most:,.0f} do"
         )
-    fitting = [
-        np.floor(np.maximum(rest, 0.0) / np.maximum(room.slot_bytes, LEAST_BYTES) * (1.0 + 1e-12))
-        for room, rest in zip(one.rooms, left, strict=True)
-    ]
-    most_slots: Num = reduce(np.minimum, fitting)[()]
-    single = np.ndim(most_slots) == 0 and not any(np.ndim(rest) for rest in left)
-    return _in_whole_blocks(replace(deployment, lora=adapter), float(most_slots), left) if single else most_slots
+    rooms = zip(one.rooms, left, strict=True)
+    slots = min(math.floor(rest / max(float(room.slot_bytes), LEAST_BYTES) * (1.0 + 1e-12)) for room, rest in rooms)
+    return _in_whole_blocks(replace(deployment, lora=adapter), float(slots), left)
 
 
-def _in_whole_blocks(deployment: Deployment, most: float, left: Sequence[Num]) -> float:
+def _in_whole_blocks(deployment: Deployment, most: float, left: Sequence[float]) -> float:
     """The largest number of slots, up to `most`, that fit in all stages, given the allocator's rounding of tensors.
 
     left: bytes available for slots in each stage, net of the rounding of one slot
     """
     graphs = [stage.graph for stage in stages_of(deployment.stored)]
     slot = [sum((adapter_bytes(op) * n for _, op, n in walk(graph)), start=0.0) for graph in graphs]
-    room = [rest + _reserved(graph, 1.0) - each for rest, graph, each in zip(left, graphs, slot, strict=True)]
+    room = [rest + reserved_bytes(graph, 1.0) - each for rest, graph, each in zip(left, graphs, slot, strict=True)]
 
     def fits(slots: float) -> bool:
-        return all(_reserved(graph, slots) <= rest for graph, rest in zip(graphs, room, strict=True))
+        return all(reserved_bytes(graph, slots) <= rest for graph, rest in zip(graphs, room, strict=True))
 
     low, high, step = most, most + 1.0, 1.0
     while low > 0.0 and not fits(low):

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 TOO_FAST = 0.1
-"""Share of the datasheet's least time below which measurements are a mistake; caches and clocks explain more than it."""
+"""Share of the datasheet's least time below which measurements are a mistake; caches explain less of a speed-up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
