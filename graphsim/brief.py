@@ -66,6 +66,12 @@ def settings_text(thing: Any, always: Iterable[str] = (), hidden: Iterable[str] 
     return _cut(f"{type(thing).__name__}({', '.join(parts)}", ")")
 
 
+def call_text(thing: Any, **arguments: Any) -> str:
+    """`Weighted(weights={'queue': 1.0})`: an object by the arguments it was made with; None and {} are left out."""
+    parts = [f"{name}={value_text(value)}" for name, value in arguments.items() if value is not None and value != {}]
+    return _cut(f"{type(thing).__name__}({', '.join(parts)}", ")")
+
+
 def value_text(value: Any) -> str:
     """A value of a field in few characters; arrays by their ends."""
     if isinstance(value, np.ndarray) and value.size > 1 and value.dtype.kind in "iuf":

@@ -11,6 +11,7 @@ import numpy as np
 
 from graphsim.analysis.compare import batches_to_pay, one_scenario, strategies
 from graphsim.analysis.lifecycle import lifecycle_of
+from graphsim.brief import figures_text
 from graphsim.deployment.arguments import inference_of, request_verb
 from graphsim.deployment.deployment import Deployment, HardwareRef, ModelRef
 from graphsim.deployment.inference import Inference
@@ -43,6 +44,10 @@ class BreakEven:
     switch_s: float
     saved_s_per_token: float
     caution: str = ""
+
+    def __repr__(self) -> str:
+        names = [own.name for own in fields(self) if own.name != "caution"]
+        return figures_text("BreakEven", {name: getattr(self, name) for name in names}, self.caution)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers by name for JSON."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from graphsim.brief import figures_text
 from graphsim.cost.base import CostModel
 from graphsim.deployment.arguments import deployed
 from graphsim.deployment.deployment import DEFAULT_ENGINE, REFERENCE, Deployment, EngineRef, HardwareRef, ModelRef
@@ -60,6 +61,10 @@ class Lifecycle:
     copy_bytes: Num
     temporary_bytes: Num
     caution: str = ""
+
+    def __repr__(self) -> str:
+        names = [own.name for own in fields(self) if own.name != "caution"]
+        return figures_text("Lifecycle", {name: getattr(self, name) for name in names}, self.caution)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers by name for JSON."""

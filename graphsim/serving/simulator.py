@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import inf, nan
 from typing import Any
 
+from graphsim.brief import figures_text
 from graphsim.deployment.deployment import Deployment, HardwareRef, ModelRef
 from graphsim.errors import ConfigError
 from graphsim.serving.driven_engine import DrivenEngine
@@ -99,6 +100,7 @@ class Simulator:
         if serving.fleet.is_fleet:
             raise ConfigError("a Simulator is one server; make several of them, one for each replica")
         self._adapters, self._front = adapters, serving.front
+        self._name = f"of {serving.deployment.model.name} on {serving.deployment.device.name}"
         self._log = _growing_log()
         self.rules = serving.rules
         self._driven = DrivenEngine(
@@ -108,6 +110,10 @@ class Simulator:
         self._requests: dict[int, tuple[int, Request]] = {}
         self._free: list[int] = []
         self._submitted = 0
+
+    def __repr__(self) -> str:
+        figures = {"now_s": self.now, "running": float(self.running), "waiting": float(self.waiting)}
+        return figures_text("Simulator", figures, of=self._name)
 
     @property
     def now(self) -> float:

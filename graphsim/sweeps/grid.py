@@ -137,7 +137,7 @@ def grid_of(
 
     Raises ConfigError for a choice that does not exist, is empty, or has a value that no scenario could have.
     """
-    passes = checked(passes)
+    passes, zipped = checked(passes), _groups(zipped)
     for name in choices:
         if name not in (*DEFAULTS, *OPTIONAL) or name in ("model", "hardware"):
             raise ConfigError(f"sweep has no choice '{name}'; {choices_text(name, [*list(DEFAULTS)[2:], *OPTIONAL])}")
@@ -239,6 +239,15 @@ def _axes(listed: Mapping[str, Sequence[Any]], zipped: Sequence[Sequence[str]]) 
         if not done & set(names):
             yield Axis({each: column_of(listed[each]) for each in names})
         done |= set(names)
+
+
+def _groups(zipped: Any) -> Sequence[Sequence[str]]:
+    groups = () if zipped is None else zipped
+    if not isinstance(groups, list | tuple) or not all(isinstance(names, list | tuple) for names in groups):
+        raise ConfigError(
+            f"sweep: zipped = {short(zipped)} is not allowed; expected groups of names, such as [('batch', 'tp')]"
+        )
+    return groups
 
 
 def _listed(name: str, value: Any) -> Any:

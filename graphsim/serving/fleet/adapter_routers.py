@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from graphsim.brief import call_text
 from graphsim.errors import ConfigError
 from graphsim.serving.fleet.router import FleetFacts, KnowsNothing, least_loaded, ranked
 from graphsim.serving.fleet.views import View
@@ -23,6 +24,9 @@ class AdapterAffinity:
     def __init__(self, most: int | None = None) -> None:
         self._given = most
         self._most = most or 0
+
+    def __repr__(self) -> str:
+        return call_text(self, most=self._given)
 
     def prepare(self, facts: FleetFacts) -> None:
         """Use the engine's limit if none was given."""
@@ -54,6 +58,9 @@ class Rendezvous(KnowsNothing):
         self._copies = int(number)
         self._homes: dict[tuple[int, tuple[int, ...]], frozenset[int]] = {}
 
+    def __repr__(self) -> str:
+        return call_text(self, copies=self._copies)
+
     def route(self, request: Request, views: Sequence[View]) -> int:
         """One of the adapter's replicas."""
         if request.adapter == BASE:
@@ -83,6 +90,9 @@ class StaticMap:
             raise ConfigError("router: static-map takes homes or copies, not both")
         self._homes = {int(adapter): _numbers(adapter, home) for adapter, home in (homes or {}).items()}
         self._copies = {int(adapter): _count(adapter, count) for adapter, count in (copies or {}).items()}
+
+    def __repr__(self) -> str:
+        return call_text(self, homes=self._homes, copies=self._copies)
 
     def prepare(self, facts: FleetFacts) -> None:
         """Assign the adapters. Raises ConfigError for a replica or an adapter that does not exist."""

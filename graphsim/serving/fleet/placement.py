@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from graphsim.brief import call_text
 from graphsim.errors import ConfigError
 from graphsim.serving.fleet.demand import Demand, copies_of, placed
 from graphsim.serving.fleet.router import FleetFacts, least_loaded, ranked
@@ -50,6 +51,10 @@ class Placed:
         self._next_s = 0.0
         self._homes: dict[int, dict[int, int]] = {}  # replicas of each adapter, and placements for which each may stay
         self._numbers: tuple[int, ...] = ()
+
+    def __repr__(self) -> str:
+        times = {"every_s": self._every_s, "memory_s": self._memory_s}
+        return call_text(self, **times, patience=self._patience, ranks=self._ranks)
 
     def prepare(self, facts: FleetFacts) -> None:
         """No requests so far. Raises ConfigError where not every adapter has a rank."""

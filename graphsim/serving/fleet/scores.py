@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from graphsim.brief import call_text
 from graphsim.errors import ConfigError, choices_text
 from graphsim.serving.fleet.prefixes import SentPrefixes
 from graphsim.serving.fleet.router import FleetFacts, least_loaded
@@ -108,6 +109,9 @@ class Weighted:
         self.weights = {name: _weight(name, value) for name, value in (weights or LLM_D_WEIGHTS).items()}
         self.facts, self.prefixes = FleetFacts(replicas=1), SentPrefixes(1)
 
+    def __repr__(self) -> str:
+        return call_text(self, weights=self.weights)
+
     def prepare(self, facts: FleetFacts) -> None:
         """Record as many blocks of prompts as a replica's cache has."""
         self.facts, self.prefixes = facts, SentPrefixes(facts.kv_blocks)
@@ -147,6 +151,9 @@ class PrefixAware:
         self._share, self._by, self._times = share, balanced_by, balanced_times
         self._facts, self._prefixes = FleetFacts(replicas=1), SentPrefixes(1)
 
+    def __repr__(self) -> str:
+        return call_text(self, share=self._share, balanced_by=self._by, balanced_times=self._times)
+
     def prepare(self, facts: FleetFacts) -> None:
         """Record as many blocks of prompts as a replica's cache has."""
         self._facts, self._prefixes = facts, SentPrefixes(facts.kv_blocks)
@@ -182,6 +189,9 @@ class Dynamo:
     def __init__(self, overlap_weight: float = 1.0) -> None:
         self._weight = overlap_weight
         self._facts, self._prefixes = FleetFacts(replicas=1), SentPrefixes(1)
+
+    def __repr__(self) -> str:
+        return call_text(self, overlap_weight=self._weight)
 
     def prepare(self, facts: FleetFacts) -> None:
         """Record as many blocks of prompts as a replica's cache has."""
