@@ -61,7 +61,7 @@ class Formulas(Evaluated):
         self.level, growing = _by_context(self.step)
         self.one_time = self._inference.one_time_s() if any(op.once for _, op, _ in walk(prompt)) else 0.0
         self.fixed = Program([self.first_token, self.one_time, self.level])
-        self.growing = [GrowingSum(part, CONTEXT) for part in growing.values()]
+        self.growing = [GrowingSum(growing[names], CONTEXT) for names in sorted(growing, key=sorted)]
         self._graphs = prompt, step
 
     @property

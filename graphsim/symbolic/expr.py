@@ -34,12 +34,14 @@ class Tape:
 
     literal: whether sums and products are recorded in their own order, for results equal to the last bit; otherwise
         sums are in normal form
+    by_content: whether programs add the terms of its sums in the order of their contents (`content.py`)
     refused: the last unsupported use of its symbols, with file and line; kept even if the exception was swallowed
     guards: checks that depend on its symbols (`guard.py`), each once
     """
 
-    def __init__(self, *, literal: bool = False) -> None:
+    def __init__(self, *, literal: bool = False, by_content: bool | None = None) -> None:
         self.literal = literal
+        self.by_content = not literal if by_content is None else by_content
         self.nodes: list[Expr] = []
         self.refused = ""
         self.guards: dict[Any, Any] = {}
@@ -166,7 +168,7 @@ class Expr(Operators):
     positive: known to be at least zero, as sizes and times are
     """
 
-    __slots__ = ("free", "function", "linear", "name", "operands", "positive", "serial", "tape")
+    __slots__ = ("content", "free", "function", "linear", "name", "operands", "positive", "serial", "tape")
     shape: tuple[int, ...] = ()
     ndim = 0
     dtype = np.dtype(float)
@@ -183,6 +185,7 @@ class Expr(Operators):
     ) -> None:
         self.tape, self.serial, self.function, self.operands = tape, serial, function, operands
         self.free, self.linear, self.name = free, linear, name
+        self.content: int | None = None
         self.positive = is_positive(function, operands, linear)
 
     def __repr__(self) -> str:

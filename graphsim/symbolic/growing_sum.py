@@ -73,7 +73,7 @@ class GrowingSum:
     """
 
     def __init__(self, formula: Expr, variable: str) -> None:
-        copy = opened(formula, variable, Tape(literal=True))
+        copy = opened(formula, variable, Tape(literal=True, by_content=True))
         self.variable, self.formula, self.level_formulas = variable, copy, level_in(copy, variable)
         level = {f"level {node.serial}": node for node in self.level_formulas}
         self._names, self._level = tuple(level), Program(self.level_formulas)

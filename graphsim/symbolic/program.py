@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from graphsim.symbolic.content import in_order
 from graphsim.symbolic.expr import Expr
 from graphsim.symbolic.operations import exact_of_number, of_number
 from graphsim.symbolic.python import ProgramStep, lines_of, printed, printed_in_stages
@@ -162,14 +163,16 @@ class Program:
         return slot
 
     def _emit(self, node: Expr) -> None:
-        operands = tuple([self._slot(operand) for operand in node.operands])
         slot = self._slot(node)
         if node.linear is not None:
             constant, terms = node.linear
-            weights = [coefficient for _, coefficient in terms]
+            order = in_order(node) if node.tape.by_content else range(len(terms))
+            added, weights = [node.operands[at] for at in order], [terms[at][1] for at in order]
+            operands = tuple(map(self._slot, added))
             self._steps.append((slot, Weighted(constant, weights), operands))
-            self._array_steps.append((slot, Grouped(constant, weights, _alike(node.operands)), operands))
+            self._array_steps.append((slot, Grouped(constant, weights, _alike(added)), operands))
         else:
+            operands = tuple(map(self._slot, node.operands))
             function: Any = node.function
             self._steps.append((slot, function, operands))
             self._array_steps.append((slot, function, operands))
