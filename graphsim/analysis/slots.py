@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import reduce
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -233,12 +233,13 @@ def adapters_that_fit(
         requests = checked_number("requests", requests, 1)
     held = scenarios_in(deployment, kv_tokens, requests)
     if held is None:
-        return _slots_beside(deployment, float(kv_tokens), requests)
+        return _slots_beside(deployment, float(kv_tokens), None if requests is None else float(requests))
     found: list[float] = []
     refused: list[InfeasibleError] = []
     for scenario in range(held):
         try:
-            found.append(_slots_beside(*take((deployment, kv_tokens, requests), scenario)))
+            single: Any = take((deployment, kv_tokens, requests), scenario)
+            found.append(_slots_beside(*single))
         except InfeasibleError as error:
             refused.append(error)
             found.append(0.0)

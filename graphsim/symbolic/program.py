@@ -163,19 +163,19 @@ class Program:
         return slot
 
     def _emit(self, node: Expr) -> None:
-        slot = self._slot(node)
-        if node.linear is not None:
-            constant, terms = node.linear
-            order = in_order(node) if node.tape.by_content else range(len(terms))
-            added, weights = [node.operands[at] for at in order], [terms[at][1] for at in order]
-            operands = tuple(map(self._slot, added))
-            self._steps.append((slot, Weighted(constant, weights), operands))
-            self._array_steps.append((slot, Grouped(constant, weights, _alike(added)), operands))
-        else:
-            operands = tuple(map(self._slot, node.operands))
+        if node.linear is None:
             function: Any = node.function
-            self._steps.append((slot, function, operands))
-            self._array_steps.append((slot, function, operands))
+            inputs = tuple(map(self._slot, node.operands))
+            step = self._slot(node), function, inputs
+            self._steps.append(step)
+            self._array_steps.append(step)
+            return
+        constant, terms = node.linear
+        order = in_order(node) if node.tape.by_content else range(len(terms))
+        added, weights = [node.operands[at] for at in order], [terms[at][1] for at in order]
+        operands, slot = tuple(map(self._slot, added)), self._slot(node)
+        self._steps.append((slot, Weighted(constant, weights), operands))
+        self._array_steps.append((slot, Grouped(constant, weights, _alike(added)), operands))
 
 
 def with_known(step: ProgramStep, values: Sequence[Any]) -> ProgramStep | None:
