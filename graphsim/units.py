@@ -104,6 +104,23 @@ def is_within(number: Num, least: float, most: float, *, whole: bool) -> bool:
     return bool(np.all(good)) and not (whole and np.any(number != np.floor(number)))
 
 
+def entries_of(value: Any) -> list[Any]:
+    """The entries of a list, an array or a column of a table; a single value as a list of one."""
+    if isinstance(value, list | tuple | range):
+        return list(value)
+    if not hasattr(value, "tolist"):
+        return [value]
+    import numpy as np
+
+    return [value] if np.ma.is_masked(value) or np.ndim(value) > 1 else np.asarray(value, dtype=object).ravel().tolist()
+
+
+def require_known(name: str, value: Any, allowed: Any) -> None:
+    """Raise ConfigError, with what is allowed, unless a value is one of these texts."""
+    if not isinstance(value, str) or value not in allowed:
+        raise ConfigError(f"{name} = {short(value)} is not known; {choices_text(str(value), allowed)}")
+
+
 def checked_scenario(scenario: Any, held: int) -> int:
     """The index of a scenario. Raises ConfigError if it is not a whole number from 0 to `held` - 1."""
     if isinstance(scenario, bool) or not isinstance(scenario, numbers.Integral) or not 0 <= scenario < held:

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+import networkx as nx
 import numpy as np
 import pandas as pd
 import pytest
 
 import graphsim as gs
+from graphsim.ops import Gemm
 
 MODEL, DEVICE = "llama-3.2-1b", "l40s"
 MASKED = np.ma.array([1, 2], mask=[False, True])
@@ -129,3 +131,65 @@ def test_an_operator_table_is_of_one_scenario(name: str, value: Any, tmp_path: A
         with pytest.raises(gs.ConfigError, match=f"{name} = .* is not allowed; expected a single whole number"):
             write(**{"input_sequence_length": 8, "data_path": tmp_path, name: value})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("targets", [5, 2.5, np.array(2), [[1]], [None], {1}], ids=repr)
+def test_targets_of_a_sweep_are_names(targets: Any) -> None:
+    with pytest.raises(gs.ConfigError, match="target_modules"):
+        gs.sweep(MODEL, DEVICE, targets=targets)
+
+
+@pytest.mark.parametrize(
+    "value", [np.array(["dynamic", "merge"]), pd.Series([1]), object(), 10**400], ids=lambda v: type(v).__name__
+)
+def test_names_of_an_adapter_are_texts_and_messages_about_them_short(value: Any) -> None:
+    for name in ("strategy", "variant", "lora_dtype"):
+        with pytest.raises(gs.ConfigError, match=f"lora.{name} = .* is not known") as told:
+            gs.LoraConfig(**{name: value})
+        assert len(str(told.value)) < 500
+        assert " at 0x" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["batch", "tp"])
+def test_columns_of_a_table_are_lists_of_trainings_and_fleets(name: str) -> None:
+    column = pd.Series([1, 2], index=[7, 9])
+    assert gs.sweep_training(MODEL, DEVICE, seq_len=64, **{name: column})[name].tolist() == [1, 2]
+    single = gs.sweep_training(MODEL, DEVICE, seq_len=64, **{name: np.array(2)})
+    assert single[name].tolist() == [2]
+
+
+def test_a_column_of_degrees_is_a_list_of_fleets() -> None:
+    traffic = gs.Traffic.poisson(rate=4, requests=4, input_tokens=20, output_tokens=4)
+    found = gs.size_fleet(MODEL, traffic, {"ttft_s": 1.0}, {"hardware": DEVICE, "tp": pd.Series([1, 2], index=[7, 9])})
+    assert sorted(found["tp"]) == [1, 2]
+
+
+@pytest.mark.parametrize("column", [["tpot_s"], np.array(2), {}, 10**400, "tpot"], ids=lambda v: type(v).__name__)
+def test_a_front_is_of_two_columns_of_a_table(column: Any) -> None:
+    table = gs.sweep(MODEL, DEVICE, batch=[1, 2])
+    with pytest.raises(gs.ConfigError, match="the table has no column"):
+        gs.pareto(table, column, "tpot_s")
+    with pytest.raises(gs.ConfigError, match="is not a table"):
+        gs.pareto(column, "ttft_s", "tpot_s")
+
+
+def test_what_is_no_graph_operation_or_list_of_inputs_is_an_error() -> None:
+    graph, gemm = nx.DiGraph(), Gemm(m=1, n=1, k=1)
+    gs.add(graph, "up", gemm)
+    lora = gs.LoraConfig()
+    changes: list[Callable[[Any], Any]] = [
+        lambda thing: gs.add(thing, "a", gemm),
+        lambda thing: gs.rewrite(thing, lambda *_: []),
+        lambda thing: gs.inject(thing, lora),
+        lambda thing: gs.shard(thing, 2),
+    ]
+    for change in changes:
+        with pytest.raises(gs.GraphError, match="graph = 5 is not a networkx.DiGraph"):
+            change(5)
+    for op, inputs, text in ((5, [], "has op = 5"), (gemm, "up", "has inputs = 'up'"), (gemm, 5, "has inputs = 5")):
+        with pytest.raises(gs.GraphError, match=text):
+            gs.add(graph, "down", op, inputs)  # type: ignore[arg-type]
+    with pytest.raises(gs.ConfigError, match="lora = 5 is not a LoraConfig"):
+        gs.inject(graph, 5)  # type: ignore[arg-type]
+    with pytest.raises(gs.ConfigError, match="tp = .* is not allowed"):
+        gs.shard(graph, gs.Parallelism(tp=2))  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ import networkx as nx
 
 from graphsim.errors import GraphError
 from graphsim.ops import Op
+from graphsim.units import short
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +23,23 @@ class Value:
     parts: tuple[str, ...] = ()
 
 
+def require_graph(graph: object) -> None:
+    """Raise GraphError for anything but a graph."""
+    if not isinstance(graph, nx.DiGraph):
+        raise GraphError(f"graph = {short(graph)} is not a networkx.DiGraph; build_graph makes one")
+
+
 def add(graph: nx.DiGraph, name: str, op: Op, inputs: Iterable[str | Value] = ()) -> str:
     """Add a node after its inputs and return its name; adding the same operation again only adds inputs.
 
     Raises GraphError for a name that another operation has, and for an input that is not in the graph yet, including
-    the node itself, as nodes are in launch order.
+    the node itself, as nodes are in launch order. Raises it as well for what is no graph, operation or list of inputs.
     """
+    require_graph(graph)
+    if not isinstance(op, Op):
+        raise GraphError(f"node '{name}' has op = {short(op)}; expected an operation of graphsim.ops")
+    if isinstance(inputs, str | Value) or not isinstance(inputs, Iterable):
+        raise GraphError(f"node '{name}' has inputs = {short(inputs)}; expected a list of names")
     if name not in graph:
         graph.add_node(name, op=op)
     elif graph.nodes[name].setdefault("op", op) is not op:

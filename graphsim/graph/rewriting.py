@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import networkx as nx
 
 from graphsim.errors import GraphError
-from graphsim.graph.building import Value, add, inputs_of, parts_along
+from graphsim.graph.building import Value, add, inputs_of, parts_along, require_graph
 from graphsim.graph.sound import require_sound
 from graphsim.graph.stages import Stage
 from graphsim.graph.walking import walk
@@ -67,6 +67,7 @@ def rewrite(graph: nx.DiGraph, rule: Rule | Pass) -> nx.DiGraph:
     Raises GraphError where a rule takes input from a node that is not there yet, omits a node that another one needs,
     gives two nodes the same name, or yields anything other than a step or a Value.
     """
+    require_graph(graph)
     replay: Rule = rule.rule(graph) if isinstance(rule, Pass) else rule
     if not callable(replay):
         raise GraphError(f"{_called(rule)} has {short(replay)} for a rule; expected a function of name, op and inputs")

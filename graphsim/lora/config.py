@@ -22,8 +22,8 @@ from graphsim.lora.schemes import SCHEMES
 from graphsim.lora.variant import Variant
 from graphsim.lora.variants import known
 from graphsim.ops.formats import FORMATS
-from graphsim.symbolic.guard import Figure, Guard, require
-from graphsim.units import Num, checked_number, short
+from graphsim.symbolic.guard import Guard, Told, require
+from graphsim.units import Num, checked_number, require_known, short
 
 STRATEGIES = ("dynamic", "merge")
 BIASES = ("none", "all", "targets")
@@ -198,21 +198,14 @@ class LoraConfig:
             "ensure_weight_tying",
         ):
             if not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"lora.{name} = {getattr(self, name)!r} is not allowed; expected True or False")
+                raise ConfigError(f"lora.{name} = {short(getattr(self, name))} is not allowed; expected True or False")
         for name, allowed in (("variant", known()), ("strategy", STRATEGIES), ("lora_dtype", FORMATS)):
             object.__setattr__(self, name, as_allowed(getattr(self, name), allowed))
-        if self.variant not in list(known()):
-            raise ConfigError(f"lora.variant = {self.variant!r} is not known; {choices_text(self.variant, known())}")
+        require_known("lora.variant", self.variant, list(known()))
         object.__setattr__(self, "options", checked(self.kind.options, self.options, self.variant))
+        require_known("lora.strategy", self.strategy, STRATEGIES)
         self.kind.check(self)
-        if self.strategy not in STRATEGIES:
-            raise ConfigError(
-                f"lora.strategy = {self.strategy!r} is not known; {choices_text(self.strategy, STRATEGIES)}"
-            )
-        if not isinstance(self.lora_dtype, str) or self.lora_dtype not in FORMATS:
-            raise ConfigError(
-                f"lora.lora_dtype = {self.lora_dtype!r} is not known; {choices_text(self.lora_dtype, FORMATS)}"
-            )
+        require_known("lora.lora_dtype", self.lora_dtype, FORMATS)
 
     def _check_beside(self) -> None:
         """Check what is trained in addition to the factors, and the layers to which this applies."""

@@ -16,6 +16,7 @@ import networkx as nx
 
 from graphsim.errors import ConfigError
 from graphsim.graph import Pass, Rule, Stage, Step, Value, rewrite, walk
+from graphsim.graph.building import require_graph
 from graphsim.lora.beside import Beside
 from graphsim.lora.config import LoraConfig
 from graphsim.lora.expert_factors import ExpertFactors
@@ -27,7 +28,7 @@ from graphsim.ops import Embedding, ExpertGemm, Gemm, Input, LoraMerge, Op, Repe
 from graphsim.ops.formats import FORMATS
 from graphsim.ops.structure import last_node
 from graphsim.symbolic.questions import may_be_nonzero
-from graphsim.units import Num
+from graphsim.units import Num, short
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +57,11 @@ def inject(graph: nx.DiGraph, lora: LoraConfig | None, buffers: Buffers | None =
     buffers: the engine's buffers, where they differ from the adapter itself; not needed for a merged adapter
 
     Layers whose modules get different ranks are separated, so one repeat may become several.
-    Raises ConfigError for a target that matches nothing, listing what could match.
+    Raises ConfigError for a target that matches nothing, listing what could match, and for what is no LoraConfig.
     """
+    require_graph(graph)
+    if not isinstance(lora, LoraConfig | None):
+        raise ConfigError(f"lora = {short(lora)} is not a LoraConfig")
     if lora is None or not lora.enabled:
         return graph
     return Inject(lora=lora, buffers=buffers or Buffers())(graph)

@@ -207,7 +207,7 @@ def load_profile(ref: str | Path | Mapping[str, Any] | EngineProfile) -> EngineP
     if isinstance(ref, Mapping):
         return _read(Fields(ref, "the engine profile given as a mapping"), str(ref.get("name", "custom")))
     if not isinstance(ref, str | Path) or not str(ref).strip():
-        raise ConfigError(f"engine = {ref!r} is not allowed; expected a name, a path or a mapping")
+        raise ConfigError(f"engine = {short(ref)} is not allowed; expected a name, a path or a mapping")
     return _from_file(*_version(_path_of(ref)))
 
 

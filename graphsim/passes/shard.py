@@ -15,6 +15,7 @@ import networkx as nx
 import numpy as np
 
 from graphsim.graph import Pass, Rule, Stage, Step, Value, rewrite
+from graphsim.graph.building import require_graph
 from graphsim.ops import (
     AllReduce,
     AllToAll,
@@ -47,7 +48,7 @@ from graphsim.passes.shard_gradients import (
     summed_loss,
     wanted_by,
 )
-from graphsim.units import Num
+from graphsim.units import Num, checked_number
 
 
 def shard(graph: nx.DiGraph, tp: Num, sequence_parallel: bool = False) -> nx.DiGraph:
@@ -56,8 +57,10 @@ def shard(graph: nx.DiGraph, tp: Num, sequence_parallel: bool = False) -> nx.DiG
     graph: the logical graph of a step
     tp: tensor-parallel degree
     sequence_parallel: shard the residual stream over tokens, so that all-reduces become reduce-scatter and all-gather
-    With one device, the graph does not change.
+    With one device, the graph does not change. Raises ConfigError unless `tp` holds whole numbers from 1 up.
     """
+    require_graph(graph)
+    tp = checked_number("tp", tp, 1)
     if np.all(np.less_equal(tp, 1)):
         return graph
     return Shard(tp=tp, sequence_parallel=sequence_parallel)(graph)

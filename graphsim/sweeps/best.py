@@ -194,9 +194,12 @@ def pareto(frame: pd.DataFrame, x: str, y: str, maximise: Sequence[str] = MORE_I
     Rows without numbers are left out, as are those that do not fit, where the table says so. Of rows that are equal in
     both columns, the first is kept. Raises ConfigError for a column that does not exist or is not numeric.
     """
+    if not hasattr(frame, "columns"):
+        raise ConfigError(f"pareto: frame = {short(frame)} is not a table; expected a pandas DataFrame, as of gs.sweep")
     for name in (x, y):
-        if name not in frame:
-            raise ConfigError(f"pareto: the table has no column '{name}'; {choices_text(name, map(str, frame))}")
+        if not isinstance(name, str) or name not in frame:
+            known = choices_text(str(name), map(str, frame))
+            raise ConfigError(f"pareto: the table has no column {short(name)}; {known}")
         if frame[name].dtype.kind not in "iuf":
             raise ConfigError(f"pareto: column '{name}' does not hold numbers")
     usable = frame[x].notna() & frame[y].notna()

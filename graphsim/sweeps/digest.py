@@ -28,7 +28,7 @@ def _texts(value: Any) -> Iterator[str]:
         for key, entry in value.items():
             yield str(key)
             yield from _texts(entry)
-    elif isinstance(value, list | tuple | np.ndarray):
+    elif isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim):
         yield f"{len(value)} entries"
         for entry in value:
             yield from _texts(entry)

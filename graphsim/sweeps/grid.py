@@ -29,7 +29,7 @@ from graphsim.ranges import values_of
 from graphsim.speculation.speculation import checked_speculation
 from graphsim.sweeps.adapters import BASE, LORA, adapter_axis
 from graphsim.sweeps.axis import Axis, column_of
-from graphsim.units import as_number, short
+from graphsim.units import as_number, entries_of, require_known, short
 
 DEFAULTS: Mapping[str, Any] = {
     "model": None, "hardware": None, "precision": None, "cost": None, "engine": DEFAULT_ENGINE, "pp": 1, "ep": 1,
@@ -148,12 +148,11 @@ def grid_of(
     listed |= {name: _listed(name, choices[name]) for name in OWN_COLUMNS if name in choices}
     listed["model"] = [load_model(ref) for ref in _many(models)]
     listed["hardware"] = [load_hardware(ref) for ref in _many(hardware)]
-    if listed["strategy"] == [None]:
+    if len(listed["strategy"]) == 1 and listed["strategy"][0] is None:
         listed["strategy"] = ["dynamic" if "rank" in choices or "targets" in choices else BASE]
     listed["strategy"] = [as_allowed(strategy, (BASE, *STRATEGIES)) for strategy in listed["strategy"]]
     for strategy in listed["strategy"]:
-        if strategy not in (BASE, *STRATEGIES):
-            raise ConfigError(f"strategy = {strategy!r} is not known; {choices_text(strategy, (BASE, *STRATEGIES))}")
+        require_known("strategy", strategy, (BASE, *STRATEGIES))
     for engine in listed["engine"]:
         load_profile(engine)
     _check_names(listed)
@@ -257,7 +256,7 @@ def _listed(name: str, value: Any) -> Any:
         several = isinstance(value, list | tuple) and value and all(isinstance(entry, list | tuple) for entry in value)
         every = [tuple(entry) for entry in value] if several else [value if value is not None else ("attn", "ffn")]
         return [tuple(entry) if isinstance(entry, list) else entry for entry in every]
-    return _not_empty(name, _entries(value))
+    return _not_empty(name, entries_of(value))
 
 
 def _numbers_of(name: str, value: Any) -> np.ndarray:
@@ -275,13 +274,6 @@ def _numbers_of(name: str, value: Any) -> np.ndarray:
     return np.atleast_1d(np.asarray(numbers))
 
 
-def _entries(value: Any) -> list[Any]:
-    """The entries of a list, an array or a column of a table; a single value as a list of one."""
-    if isinstance(value, list | tuple | range):
-        return list(value)
-    return np.asarray(value, dtype=object).ravel().tolist() if hasattr(value, "tolist") else [value]
-
-
 def _not_empty(name: str, listed: Any) -> Any:
     if not len(listed):
         raise ConfigError(f"sweep: {name} is empty; give at least one value")
@@ -289,18 +281,20 @@ def _not_empty(name: str, listed: Any) -> Any:
 
 
 def _many(value: Any) -> list[Any]:
-    many = [] if value is None else _entries(value)
+    many = [] if value is None else entries_of(value)
     if not many:
         raise ConfigError("sweep: the list of models or hardware is empty; give at least one")
     return many
 
 
 def _check_names(listed: Mapping[str, list[Any]]) -> None:
-    """Check placements, formats and cost models, which must be names: a function could not be sent to another
+    """Check targets, placements, formats and cost models, which must be names: a function could not be sent to another
     process.
     """
     for placement in listed["expert_placement"]:
         Parallelism(expert_placement=placement)
+    for targets in listed["targets"]:
+        LoraConfig(target_modules=targets)
     for precision in listed["precision"]:
         if precision is not None:
             load_precision(precision)

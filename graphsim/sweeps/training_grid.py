@@ -25,7 +25,7 @@ from graphsim.training.methods import load_method
 from graphsim.training.optimizers import Optimizer, load_optimizer
 from graphsim.training.recipe import RECOMPUTE, SHARDING, Recipe, load_recipe
 from graphsim.training.setup import Method
-from graphsim.units import short
+from graphsim.units import entries_of, short
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -191,7 +191,7 @@ def listed(name: str, value: Any) -> list[Any]:
             return [*values_of(value)]
         except ConfigError as error:
             raise ConfigError(f"sweep_training: {name}: {error}") from None
-    values = list(value) if isinstance(value, list | tuple | range | np.ndarray) else [value]
+    values = entries_of(value)
     if not values:
         raise ConfigError(f"sweep_training: {name} is empty; give at least one value")
     return values

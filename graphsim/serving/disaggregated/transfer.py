@@ -52,7 +52,8 @@ class Transfer:
     overlap: str | None = None
 
     def __post_init__(self) -> None:
-        if self.bytes_per_s is not None and self.bytes_per_s != inf:
+        unlimited = isinstance(self.bytes_per_s, float) and self.bytes_per_s == inf
+        if self.bytes_per_s is not None and not unlimited:
             checked_number("transfer: bytes_per_s", self.bytes_per_s, 1.0, whole=False, one=True)
         for name in ("setup_s", "descriptor_s"):
             if getattr(self, name) is not None:

@@ -12,7 +12,7 @@ from graphsim.serving.engine_flags import all_names
 from graphsim.serving.fleet.options import DEFAULT_ROUTER, MOST_REPLICAS
 from graphsim.serving.fleet.registry import router_name, router_of
 from graphsim.speculation.speculation import checked_speculation
-from graphsim.units import checked_number, short
+from graphsim.units import checked_number, entries_of, short
 
 DEGREES = ("tp", "pp", "ep", "cp")
 DESCRIBED = ("engine", "precision", "cost")
@@ -75,9 +75,7 @@ def choices_of(choices: Any) -> Choices:
 
 
 def _listed(name: str, values: Any) -> list[Any]:
-    if isinstance(values, range):
-        values = list(values)
-    found = list(values) if isinstance(values, list | tuple) else [values]
+    found = entries_of(values)
     if not found:
         raise ConfigError(f"size_fleet: choices.{name} is an empty list; expected at least one value")
     for i, value in enumerate(found):
