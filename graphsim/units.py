@@ -123,7 +123,8 @@ def require_known(name: str, value: Any, allowed: Any) -> None:
 
 def checked_scenario(scenario: Any, held: int) -> int:
     """The index of a scenario. Raises ConfigError if it is not a whole number from 0 to `held` - 1."""
-    if isinstance(scenario, bool) or not isinstance(scenario, numbers.Integral) or not 0 <= scenario < held:
+    whole = isinstance(scenario, numbers.Integral) and not isinstance(scenario, bool)
+    if not whole or not 0 <= int(scenario) < held:
         raise ConfigError(
             f"scenario = {short(scenario)} is not allowed; the graph holds scenarios 0 to {held - 1}, by whole numbers"
         )
