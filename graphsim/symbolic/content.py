@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakKeyDictionary
 from zlib import crc32
 
 import numpy as np
 
 from graphsim.symbolic.expr import Expr
+from graphsim.symbolic.memo import Memo
 
 _COMMUTATIVE = frozenset({np.multiply, np.add, np.maximum, np.minimum, np.logical_and, np.logical_or})
 
-_known: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+_functions: Memo[int] = Memo(most=2048)
 """Contents of functions that hold tables or formulas of their own."""
 
 
@@ -61,10 +61,7 @@ def _of_function(function: Any) -> int:
     name = getattr(function, "__name__", "")
     if name:
         return crc32(name.encode())
-    found = _known.get(function)
-    if found is None:
-        found = _known[function] = hash((crc32(type(function).__name__.encode()), *_data(function)))
-    return found
+    return _functions.get((function,), lambda: hash((crc32(type(function).__name__.encode()), *_data(function))))
 
 
 def _data(function: Any) -> list[int]:
