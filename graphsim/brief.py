@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graphsim.units import bytes_text, joules_text, scaled, seconds_text, short, watts_text
+from graphsim.units import amount_text, bytes_text, joules_text, scaled, seconds_text, short, watts_text
 
 MOST = 500
 """Characters of a line; the rest is left out."""
@@ -75,7 +75,7 @@ def call_text(thing: Any, **arguments: Any) -> str:
 def value_text(value: Any) -> str:
     """A value of a field in few characters; arrays by their ends."""
     if isinstance(value, np.ndarray) and value.size > 1 and value.dtype.kind in "iuf":
-        return f"[{value.min():g} … {value.max():g}, {value.size} values]"
+        return f"[{amount_text(value.min())} … {amount_text(value.max())}, {value.size} values]"
     if isinstance(value, np.integer):
         return str(int(value))
     if isinstance(value, float | np.floating):

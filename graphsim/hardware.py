@@ -20,7 +20,7 @@ from graphsim.brief import figures_text, range_text
 from graphsim.errors import ConfigError, HardwareError, choices_text
 from graphsim.files.catalog import find_file, held, is_path, list_names, named
 from graphsim.files.reading import REQUIRED, Fields, load_mapping
-from graphsim.units import Num, scaled, short
+from graphsim.units import Num, amount_text, scaled, short
 
 if TYPE_CHECKING:
     from graphsim.files.device_names import Described
@@ -285,8 +285,8 @@ def _links(fields: Fields, sources: dict[str, str]) -> tuple[Link, ...]:
     for inner, outer in zip(links, links[1:], strict=False):
         if outer.devices <= inner.devices:
             fields.problems.append(
-                f"links: '{outer.name}' reaches {outer.devices:g} devices, expected more than the "
-                f"{inner.devices:g} of '{inner.name}' before it"
+                f"links: '{outer.name}' reaches {amount_text(outer.devices)} devices, expected more than the "
+                f"{amount_text(inner.devices)} of '{inner.name}' before it"
             )
     return links
 

@@ -15,7 +15,7 @@ import re
 from decimal import Decimal
 
 from graphsim.errors import ConfigError
-from graphsim.units import parse_quantity, short
+from graphsim.units import amount_text, parse_quantity, short
 
 FORMS = "8, 1,2,4, 1-64, 1:256:8 (start:stop:step) or 8..512*2 (each twice the one before)"
 """How several numbers may be written, for a sentence."""
@@ -48,7 +48,7 @@ def values_of_part(part: str, *, whole: bool = True) -> list[float]:
     if values is None:
         values = [_number(part, part, whole)]
     if whole and (broken := next((value for value in values if not float(value).is_integer()), None)) is not None:
-        raise ConfigError(f"'{part.strip()}' holds {broken:g}, which is not a whole number")
+        raise ConfigError(f"'{part.strip()}' holds {amount_text(broken)}, which is not a whole number")
     return [int(value) if float(value).is_integer() else value for value in values]
 
 
@@ -64,7 +64,10 @@ def _range_of(part: str, whole: bool) -> list[float] | None:
         if found is not None:
             low, high, *further = [_number(text, part, whole) for text in found.groups()]
             if low > high:
-                raise ConfigError(f"'{part.strip()}' runs from {low:g} down to {high:g}; put the smaller number first")
+                raise ConfigError(
+                    f"'{part.strip()}' runs from {amount_text(low)} down to {amount_text(high)}; put the smaller "
+                    "number first"
+                )
             if kind == "-":
                 return _stepped(part, low, high, 1.0)
             return (_stepped if kind == ":" else _multiplied)(part, low, high, further[0])
@@ -73,7 +76,7 @@ def _range_of(part: str, whole: bool) -> list[float] | None:
 
 def _stepped(part: str, low: float, high: float, step: float) -> list[float]:
     if step <= 0.0:
-        raise ConfigError(f"'{part.strip()}' has the step {step:g}; expected one above 0")
+        raise ConfigError(f"'{part.strip()}' has the step {amount_text(step)}; expected one above 0")
     start, by = Decimal(repr(low)), Decimal(repr(step))
     count = int((Decimal(repr(high)) - start) / by) + 1
     _check_count(part, count)
@@ -92,7 +95,9 @@ def _multiplied(part: str, low: float, high: float, factor: float) -> list[float
 
 def _check_count(part: str, count: int) -> None:
     if count > MOST:
-        raise ConfigError(f"{short(part.strip())} is more than {MOST:,} values, the most allowed; take larger steps")
+        raise ConfigError(
+            f"{short(part.strip())} is more than {amount_text(MOST)} values, the most allowed; take larger steps"
+        )
 
 
 def _number(text: str, part: str, whole: bool) -> float:

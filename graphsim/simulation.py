@@ -37,7 +37,7 @@ from graphsim.models.phase import prefill
 from graphsim.ops.precision import Precision, load_precision
 from graphsim.result import Estimate, PhaseEstimate
 from graphsim.symbolic.substitute import names_of
-from graphsim.units import Num, short
+from graphsim.units import Num, amount_text, short
 
 if TYPE_CHECKING:
     from graphsim.lora.config import LoraConfig
@@ -100,8 +100,8 @@ def _read_of(deployment: Deployment, input_tokens: Num, context: Num) -> Num | N
         return None
     if np.any(np.less(context, input_tokens)):
         raise ConfigError(
-            f"context_tokens = {np.min(context):g} is not allowed with input_tokens = "
-            f"{np.max(input_tokens):g}: for the "
+            f"context_tokens = {amount_text(np.min(context))} is not allowed with input_tokens = "
+            f"{amount_text(np.max(input_tokens))}: for the "
             f"encoder-decoder '{deployment.model.name}' it includes the input"
         )
     return input_tokens

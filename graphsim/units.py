@@ -90,8 +90,7 @@ def checked_number(
 def not_within(least: float, most: float, *, whole: bool, one: bool = False) -> str:
     """The end of a message on a number that is not within its bounds."""
     kind = ("single " if one else "") + ("whole number" if whole else "number")
-    bounds = f"from {least:g}" if math.isinf(most) else f"from {least:g} to {most:g}"
-    return f"is not allowed; expected a {kind} {bounds}"
+    return f"is not allowed; expected a {kind} {bounds_text(least, most)}"
 
 
 def is_within(number: Num, least: float, most: float, *, whole: bool) -> bool:
@@ -192,6 +191,38 @@ def scaled(value: float, unit: str, prefixes: dict[str, float] | None = None) ->
         if abs(value) >= step:
             name, factor = step_name, step
     return f"{value / factor:.4g} {name}{unit}"
+
+
+def amount_text(value: Num, kind: str = "") -> str:
+    """A number as a message states it: `10,000,000`, `0.001`, `1e15`, `8 MiB`.
+
+    kind: kind in `UNITS` of a bound, which then has the largest unit that leaves it whole, otherwise its base unit
+    """
+    number = math.inf if isinstance(value, int) and value > 10**300 else float(value)
+    if kind in ("", "count") or number == 0.0 or not math.isfinite(number):
+        return _amount(number)
+    units = sorted(UNITS[kind].items(), key=lambda item: -item[1])  # of units alike the first, since sorting is stable
+    unit, factor = next(
+        ((unit, factor) for unit, factor in units if number / factor == round(number / factor)),
+        next(((unit, factor) for unit, factor in units if factor == 1.0), ("", 1.0)),
+    )
+    space = "" if unit.startswith(("/", "%")) else " "
+    return f"{_amount(number / factor)}{space}{unit}".rstrip()
+
+
+def _amount(value: float) -> str:
+    """A number without a unit: integers below 10^15 whole, others to six digits."""
+    if abs(value) < 1e15 and (value == math.floor(value) or abs(value) >= 1e6):
+        return f"{value:,.0f}"
+    mantissa, e, exponent = f"{value:g}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if e else mantissa
+
+
+def bounds_text(least: float, most: float = math.inf, kind: str = "") -> str:
+    """Two bounds as a message states them: `from 1 to 10,000,000`, `from 1 B/s`, `up to 1e30`; see `amount_text`."""
+    if math.isinf(least):
+        return f"up to {amount_text(most, kind)}"
+    return f"from {amount_text(least, kind)}" + ("" if math.isinf(most) else f" to {amount_text(most, kind)}")
 
 
 def seconds_text(value: float) -> str:

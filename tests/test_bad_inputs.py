@@ -46,7 +46,7 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "no prompt": (lambda: simulate(input_tokens=0), "input_tokens = 0"),
     "endless prompt": (lambda: simulate(input_tokens=float("inf")), "input_tokens = inf"),
     "a prompt that is not a number": (lambda: simulate(input_tokens=float("nan")), "input_tokens = nan"),
-    "an absurd prompt": (lambda: simulate(input_tokens=10**300), "input_tokens = 1000.* to 1000000000"),
+    "an absurd prompt": (lambda: simulate(input_tokens=10**300), "input_tokens = 1000.* to 1,000,000,000"),
     "no output": (lambda: simulate(output_tokens=0), "output_tokens = 0"),
     "negative output": (lambda: simulate(output_tokens=-5), "output_tokens = -5"),
     "scenarios of two lengths": (
@@ -96,7 +96,7 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     # adapters
     "adapter as mapping": (lambda: simulate(lora={"rank": 8}), "is not a LoraConfig"),
     "adapter as nothing": (lambda: gs.lora_parameters(MODEL, None), "lora = None"),  # type: ignore[arg-type]
-    "negative rank": (lambda: LORA(rank=-1), "lora.rank = -1 is not allowed; expected a whole number from 0 to 65536"),
+    "negative rank": (lambda: LORA(rank=-1), "lora.rank = -1 is not allowed; expected a whole number from 0 to 65,536"),
     "half a rank": (lambda: LORA(rank=0.5), "lora.rank = 0.5"),
     "rank as text": (lambda: LORA(rank="16"), "lora.rank = '16'"),
     "an absurd rank": (lambda: LORA(rank=10**300), "lora.rank = 1000"),

@@ -27,7 +27,7 @@ from graphsim.ops.base import AdapterPart
 from graphsim.ops.lora_kernels import LoraKernel
 from graphsim.result import Estimate, plain
 from graphsim.simulation import estimate_of
-from graphsim.units import bytes_text, counted_text, seconds_text
+from graphsim.units import amount_text, bytes_text, counted_text, seconds_text
 
 WORTH = 0.01
 """Fraction of the time per token that a change must save to be listed."""
@@ -226,7 +226,7 @@ def _flags(lora: LoraConfig, levers: Sequence[Lever], engine: str) -> Iterator[s
     if largest > _most_rank():
         return
     yield from ("--enable-lora", f"--max-loras {slots}")
-    yield f"--max-lora-rank {load_profile('vllm').limits.reserved(float(largest)):g}"
+    yield f"--max-lora-rank {load_profile('vllm').limits.reserved(float(largest)):.0f}"
     if lora.fully_sharded_loras or any("--fully-sharded-loras" in lever.name for lever in levers):
         yield "--fully-sharded-loras"
 
@@ -245,7 +245,7 @@ def _cautions(choice: str, estimates: dict[str, Estimate], lora: LoraConfig) -> 
         yield f"the base is stored in {weights.name}: merging rounds it again, and unmerging does not restore it"
     largest = float(np.max(lora.largest_rank))
     if choice == "dynamic" and largest > _most_rank():
-        yield f"rank {largest:g} is above what vLLM takes, {_most_rank():g} (--max-lora-rank)"
+        yield f"rank {amount_text(largest)} is above what vLLM takes, {amount_text(_most_rank())} (--max-lora-rank)"
     if chosen.caution:
         yield chosen.caution
 

@@ -10,6 +10,7 @@ import numpy as np
 from graphsim.brief import value_text
 from graphsim.display.nodes import number
 from graphsim.display.texts import adapter_text
+from graphsim.units import amount_text
 
 
 def changes_between(one: Mapping[str, Any], other: Mapping[str, Any], scenario: int = 0) -> dict[str, tuple[str, str]]:
@@ -41,5 +42,5 @@ def _text(value: Any, scenario: int) -> str:
     if isinstance(value, Mapping):  # for example of an adapter, if the other side has none
         return adapter_text(value)
     if isinstance(value, int | float | np.ndarray) and not isinstance(value, bool):
-        return f"{number(value, scenario):g}"
+        return amount_text(number(value, scenario))
     return value if isinstance(value, str) else value_text(value)

@@ -32,7 +32,7 @@ from graphsim.deployment.parallelism import Parallelism
 from graphsim.errors import GraphsimError
 from graphsim.lora.config import LoraConfig
 from graphsim.result import plain
-from graphsim.units import bytes_text
+from graphsim.units import amount_text, bytes_text
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,12 +99,12 @@ class Fit:
 
     def __str__(self) -> str:
         deployment, requests = self.inference.deployment, self.inference.requests
-        each = f"{requests.input_tokens:g} + {requests.output_tokens:g} tokens"
+        each = f"{amount_text(requests.input_tokens)} + {amount_text(requests.output_tokens)} tokens"
         used = f"{bytes_text(float(self.memory.total_bytes))} of {bytes_text(float(self.memory.capacity_bytes))}"
         lines = [
-            f"{deployment.model.name} on {float(deployment.parallelism.devices):g} x {deployment.device.name}, "
-            f"{deployment.precision.name}, engine {deployment.engine_name}, batch {requests.batch:g} of {each}: "
-            + ("fits" if self.fits else "does not fit"),
+            f"{deployment.model.name} on {amount_text(deployment.parallelism.devices)} x {deployment.device.name}, "
+            f"{deployment.precision.name}, engine {deployment.engine_name}, batch {amount_text(requests.batch)} of "
+            f"{each}: " + ("fits" if self.fits else "does not fit"),
             f"memory per device: {used}",
             *(f"{label}: {text}" for label, text in self.rows()),
         ]
@@ -115,13 +115,13 @@ class Fit:
         requests = self.inference.requests
         tokens = requests.input_tokens + requests.output_tokens
         bound = " (all that the model knows)" if 0 < self.max_positions == self.context_tokens else ""
-        beside = f"beside {requests.batch:g} x {tokens:g} tokens"
+        beside = f"beside {amount_text(requests.batch)} x {amount_text(tokens)} tokens"
         fewest = ", ".join(placed(one).removeprefix("on ") for one in self.degrees) or "does not fit on up to 64"
         return [
-            ("largest batch", f"{self.max_batch:,} requests of {tokens:g} tokens"),
-            ("longest context", f"{self.context_tokens:,} tokens each, batch {requests.batch:g}{bound}"),
+            ("largest batch", f"{self.max_batch:,} requests of {amount_text(tokens)} tokens"),
+            ("longest context", f"{self.context_tokens:,} tokens each, batch {amount_text(requests.batch)}{bound}"),
             ("KV cache", "-" if self.kv_tokens is None else f"{self.kv_tokens:,.0f} tokens in all"),
-            (f"adapters of rank {self.rank:g}", f"{self.adapters:,} {beside}"),
+            (f"adapters of rank {amount_text(self.rank)}", f"{self.adapters:,} {beside}"),
             ("fewest devices", fewest),
         ]
 

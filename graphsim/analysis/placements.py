@@ -16,6 +16,7 @@ from graphsim.deployment.refusals import require_runs
 from graphsim.errors import GraphsimError
 from graphsim.lora.config import LoraConfig
 from graphsim.training.fits import largest
+from graphsim.units import amount_text
 
 COUNTS = (*range(1, 9), 12, 16, 24, 32, 48, 64)
 """Numbers of devices that are tried: products of tensor- and pipeline-parallel degree."""
@@ -99,7 +100,7 @@ def _over(deployment: Deployment, tp: int, pp: int) -> Deployment:
 
 def degrees_flags(degrees: Parallelism) -> str:
     """Degrees as command-line options: `--tp 2 --pp 4`."""
-    named = [f"--{name} {value:g}" for name, value in degrees_of(degrees).items() if value != 1]
+    named = [f"--{name} {value:.0f}" for name, value in degrees_of(degrees).items() if value != 1]
     return " ".join(named) or "--tp 1"
 
 
@@ -112,7 +113,7 @@ def degrees_of(degrees: Parallelism) -> dict[str, int]:
 def placed(degrees: Parallelism) -> str:
     """Degrees with their number of devices: `on 2 devices with --tp 2`."""
     count = float(np.max(degrees.devices))
-    return f"on {count:g} device{'s' if count > 1 else ''} with {degrees_flags(degrees)}"
+    return f"on {amount_text(count)} device{'s' if count > 1 else ''} with {degrees_flags(degrees)}"
 
 
 def most_sequences(inference: Inference) -> int:
@@ -166,7 +167,7 @@ def remedies(inference: Inference, degrees: Sequence[Parallelism]) -> Iterator[R
     if lora is not None and lora.strategy == "dynamic" and (slots := most_slots(inference)):
         fewer = replace(lora, max_loras=slots, active_adapters=np.minimum(lora.active_adapters, slots), shares=())
         yield Remedy(
-            flags=f"--lora …,adapters={fewer.active_adapters:g},max_loras={slots}",
+            flags=f"--lora …,adapters={fewer.active_adapters:.0f},max_loras={slots}",
             deployment=replace(deployment, lora=fewer), requests=requests,
         )  # fmt: skip
 

@@ -29,7 +29,7 @@ from graphsim.lora.config import LoraConfig
 from graphsim.ops.precision import Precision
 from graphsim.symbolic.questions import may_be_nonzero
 from graphsim.symbolic.substitute import with_fields
-from graphsim.units import Num, checked_number
+from graphsim.units import Num, amount_text, checked_number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -259,8 +259,8 @@ def _slots_beside(deployment: Deployment, kv_tokens: float, requests: float | No
         most = min(replace(room, kv_bytes=room.kv_bytes + room.slot_bytes).kv_tokens for room in one.rooms)
         holding = "" if requests is None else f" in {requests:,.0f} requests"
         raise InfeasibleError(
-            f"kv_tokens = {kv_tokens:,.0f}{holding} do not fit beside '{deployment.model.name}' on "
-            f"'{deployment.device.name}' even without adapters; at most {most:,.0f} do"
+            f"kv_tokens = {amount_text(np.min(kv_tokens))}{holding} do not fit beside '{deployment.model.name}' on "
+            f"'{deployment.device.name}' even without adapters; at most {amount_text(most)} do"
         )
     rooms = zip(one.rooms, left, strict=True)
     slots = min(math.floor(rest / max(float(room.slot_bytes), LEAST_BYTES) * (1.0 + 1e-12)) for room, rest in rooms)

@@ -12,6 +12,7 @@ from graphsim.cli.several import add_price, named_as_options
 from graphsim.cli.sweep import add_choices, choices_of
 from graphsim.cli.values import Quantity
 from graphsim.display.columns import figures_column
+from graphsim.units import amount_text
 
 EXAMPLES = """examples:
   graphsim best llama-3.1-8b --hardware l4 h100-sxm --goal tokens_per_s_per_gpu --tpot 30ms --batch 1,8,32 --tp 1,2
@@ -132,4 +133,4 @@ def _cell(name: str, row: dict[str, Any]) -> str:
         return "-"
     if value is None or value != value:
         return "-"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return amount_text(value) if isinstance(value, float) else str(value)

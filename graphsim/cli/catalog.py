@@ -16,7 +16,7 @@ from graphsim.display.columns import figures_column
 from graphsim.errors import ConfigError, GraphsimError
 from graphsim.hardware import Hardware, list_hardware, load_hardware
 from graphsim.models.config import ModelConfig
-from graphsim.units import bytes_text, scaled
+from graphsim.units import amount_text, bytes_text, scaled
 
 if TYPE_CHECKING:
     from graphsim.models.checkpoint.report import CheckpointReport
@@ -199,10 +199,10 @@ def _show_hardware(device: Hardware, as_json: bool) -> None:
         ["vector peak", scaled(float(device.vector_flops_per_s), "FLOP/s")],
         ["memory", f"{bytes_text(float(device.memory_bytes))} at {scaled(float(device.memory_bytes_per_s), 'B/s')}"],
         ["cache", bytes_text(float(device.cache_bytes))],
-        ["cores", f"{float(device.cores):g} at {scaled(float(device.clock_hz), 'Hz')}"],
+        ["cores", f"{amount_text(device.cores)} at {scaled(float(device.clock_hz), 'Hz')}"],
     ]
     for link in (*device.links, device.host_link):
-        reach = f", up to {float(link.devices):g} devices ({link.topology})" if link in device.links else ""
+        reach = f", up to {amount_text(link.devices)} devices ({link.topology})" if link in device.links else ""
         rows.append([link.name, f"{scaled(float(link.bytes_per_s), 'B/s')} per direction{reach}"])
     print_table(["", ""], rows)
     if facts["caution"]:

@@ -15,6 +15,7 @@ from graphsim.cli.traffic import add_slo, add_traffic, limits_of, traffic_of
 from graphsim.cli.values import Quantity
 from graphsim.display.columns import figures_column, latencies_column
 from graphsim.errors import ConfigError
+from graphsim.units import amount_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -160,7 +161,7 @@ def _choice(value: Any) -> str:
     """The text of a choice; a dash for no value, such as the prefill device of a fleet without prefill workers."""
     if value is None or value != value:
         return "-"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return amount_text(value) if isinstance(value, float) else str(value)
 
 
 def _columns(found: pd.DataFrame, priced: bool) -> list[list[str]]:

@@ -13,7 +13,7 @@ from graphsim.cli.printing import print_json, print_line, print_table
 from graphsim.display.columns import bytes_column, numbers_column, times_column
 from graphsim.errors import InfeasibleError
 from graphsim.lora.config import LoraConfig
-from graphsim.units import bytes_text
+from graphsim.units import amount_text, bytes_text
 
 if TYPE_CHECKING:
     from graphsim.deployment.deployment import Deployment
@@ -82,7 +82,7 @@ def lora(options: argparse.Namespace) -> None:
     if not frame["fits"].all():
         print_what_would_fit(inference_of(deployment, **requests))
     if slot:
-        amount = f"or {slot['requests']:.2f} requests of {options.input + options.output:g} tokens"
+        amount = f"or {slot['requests']:.2f} requests of {amount_text(options.input + options.output)} tokens"
         print_line(f"each slot takes {bytes_text(slot['bytes'])}: {slot['kv_tokens']:.0f} tokens of KV cache, {amount}")
     for note in config.notes:
         print_line(f"note: {note}")

@@ -8,7 +8,7 @@ from typing import Any
 from graphsim.cli import options as shared
 from graphsim.cli.basis import print_basis, served_basis
 from graphsim.cli.printing import print_json, print_line, print_table
-from graphsim.units import scaled, seconds_text
+from graphsim.units import amount_text, scaled, seconds_text
 
 EXAMPLES = """examples:
   graphsim sensitivity llama-3.1-8b --hardware h100-sxm --batch 8
@@ -55,7 +55,7 @@ def sensitivity(options: argparse.Namespace) -> None:
 def _value(name: str, value: float) -> str:
     if name in _UNITS:
         return scaled(value, _UNITS[name])
-    return seconds_text(value) if name in ("launch", "link_latency") else f"{value:g}"
+    return seconds_text(value) if name in ("launch", "link_latency") else amount_text(value)
 
 
 def _percent(value: float) -> str:

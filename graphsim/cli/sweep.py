@@ -16,6 +16,7 @@ from graphsim.display.columns import figures_column
 from graphsim.errors import ConfigError, needs
 from graphsim.files.present import is_folder
 from graphsim.files.written import whole
+from graphsim.units import amount_text
 
 EXAMPLES = """examples:
   graphsim sweep llama-3.1-8b --hardware l4 h100-sxm --batch 1,8,32 --rank 8,64 --strategy base,dynamic,merge
@@ -172,7 +173,8 @@ def _print(frame: Any) -> None:
     shown = [*_SHOWN, *(name for name in ("lora", "sp", "cp", "speculation") if name in frame)]
     header = [*shown, "TTFT ms", "TPOT ms", "tokens/s", "J/token", "GiB", "reason"]
     columns = [
-        [f"{value:g}" if isinstance(value, float) else str(value) for value in frame[name].tolist()] for name in shown
+        [amount_text(value) if isinstance(value, float) else str(value) for value in frame[name].tolist()]
+        for name in shown
     ]
     figures = [frame["ttft_s"] * 1e3, frame["tpot_s"] * 1e3, frame["tokens_per_s"]]
     figures += [frame["energy_per_token_j"], frame["memory_bytes"] / 2**30]

@@ -10,6 +10,7 @@ from graphsim.cli import options as shared
 from graphsim.cli.several import WORD, Settings, Several
 from graphsim.cli.values import Quantity
 from graphsim.errors import ConfigError
+from graphsim.units import amount_text
 
 if TYPE_CHECKING:
     from graphsim.traffic.traffic import Traffic
@@ -137,7 +138,9 @@ def limits_of(slo: Mapping[str, float] | None) -> dict[str, float]:
     found = dict(slo or {})
     for name, value in found.items():
         if not value > 0.0:
-            raise ConfigError(f"--slo: {name.removesuffix('_s')} = {value:g} is not allowed; expected seconds above 0")
+            raise ConfigError(
+                f"--slo: {name.removesuffix('_s')} = {amount_text(value)} is not allowed; expected seconds above 0"
+            )
     return found
 
 

@@ -13,6 +13,7 @@ from graphsim.cli.several import named_as_options, varied
 from graphsim.display.axes import picture, save
 from graphsim.display.columns import bytes_column, figures_column, latencies_column
 from graphsim.errors import ConfigError, choices_text
+from graphsim.units import amount_text
 
 _ONE = ("html", "dot", "trace", "largest_batch", "longest_sequence")
 
@@ -100,7 +101,8 @@ def _print(frame: Any, varied: list[str], options: argparse.Namespace) -> None:
     listed = frame.head(options.top) if options.goal else frame
     ran = listed["step_s"].notna()
     columns = [
-        [f"{value:g}" if isinstance(value, float) else str(value) for value in listed[name].tolist()] for name in varied
+        [amount_text(value) if isinstance(value, float) else str(value) for value in listed[name].tolist()]
+        for name in varied
     ]
     columns += [column(listed[name].where(ran).astype(float).tolist()) for name, (_, column) in shown.items()]
     if not options.goal:

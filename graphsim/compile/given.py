@@ -51,7 +51,7 @@ _SLACK = 1.0 + 1e-9
 
 
 def number(name: str, value: Any) -> Num:
-    """`value` as a float from 0 up, or a float array of them over steps. Raises ConfigError for anything else."""
+    """`value` as a float from 0, or a float array of them over steps. Raises ConfigError for anything else."""
     kind = type(value)
     if kind is float:
         if 0.0 <= value < inf:

@@ -17,6 +17,7 @@ from graphsim.deployment.parallelism import MOST_DEVICES
 from graphsim.deployment.scenarios import MOST
 from graphsim.hardware import LEAST_RATE, MOST_LATENCY_S
 from graphsim.lora.matching import MAX_RANK
+from graphsim.units import amount_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,9 +102,9 @@ def inputs_of_step(configured: Mapping[str, float]) -> tuple[Input, ...]:
     if "active_adapters" in configured:
         share, rank = configured["adapter_share"], configured["rank"]
         found += [
-            _of_step("adapted_tokens", "tokens", f"{share:g} times all tokens of the step"),
+            _of_step("adapted_tokens", "tokens", f"{amount_text(share)} times all tokens of the step"),
             replace(_of_step("distinct_adapters", "adapters", ""), default=configured["active_adapters"]),
-            replace(_of_step("rank_rows", "ranks", f"{rank:g} times adapted_tokens"),
+            replace(_of_step("rank_rows", "ranks", f"{amount_text(rank)} times adapted_tokens"),
                     within=most_rank_rows(configured["max_lora_rank"])),
         ]  # fmt: skip
     return tuple(found)

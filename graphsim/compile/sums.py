@@ -10,7 +10,7 @@ from math import inf
 import numpy as np
 
 from graphsim.compile.given import ALLOWED, GENERATION, PROMPTS, Given, refuse_alone, require
-from graphsim.units import Num
+from graphsim.units import Num, amount_text
 
 
 def prompts(given: Given) -> dict[str, Num]:
@@ -120,7 +120,9 @@ def adapted(given: Given, tokens: Num, configured: Given) -> dict[str, Num]:
 
 def most_rank_rows(largest: Num) -> str:
     """The bound of `rank_rows` in words."""
-    return f"at most adapted tokens times {largest:g}, the largest rank of the LoraConfig or its max_lora_rank"
+    return (
+        f"at most adapted tokens times {amount_text(largest)}, the largest rank of the LoraConfig or its max_lora_rank"
+    )
 
 
 def _share(rows: Num, tokens: Num) -> Num:

@@ -21,7 +21,7 @@ import numpy as np
 
 from graphsim.errors import HardwareError
 from graphsim.hardware import Hardware, Link, require_link
-from graphsim.units import Num
+from graphsim.units import Num, amount_text
 
 DIMENSIONS = {"torus-2d": 2, "torus-3d": 3}
 """Of each torus."""
@@ -133,7 +133,8 @@ def require_reach(hardware: Hardware, group: Num, stride: Num = 1.0) -> None:
     reach, spanned = hardware.links[-1].devices, np.asarray(group) * stride
     if np.any(spanned > reach):
         raise HardwareError(
-            f"hardware '{hardware.name}' connects at most {reach:g} devices, asked for {np.max(spanned):g}; "
+            f"hardware '{hardware.name}' connects at most {amount_text(reach)} devices, asked for "
+            f"{amount_text(np.max(spanned))}; "
             "add a level to links in its file"
         )
 

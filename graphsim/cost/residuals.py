@@ -25,7 +25,7 @@ from graphsim.cost.families.formats import dtype_of
 from graphsim.cost.families.gemm import CAPTURED, GemmShape
 from graphsim.cost.surfaces.tables import Array
 from graphsim.errors import ConfigError
-from graphsim.units import Num, as_number, short
+from graphsim.units import Num, amount_text, as_number, short
 
 RESIDUALS = "residuals"
 """Where a record stands in the parameters of a family."""
@@ -53,7 +53,7 @@ def coverage_of(value: Any) -> float:
     number = as_number(value)
     if not isinstance(number, float) or not 0.0 < number <= MOST_COVERAGE:
         raise ConfigError(
-            f"coverage = {short(value)} is not allowed; expected a number above 0, at most {MOST_COVERAGE:g}"
+            f"coverage = {short(value)} is not allowed; expected a number above 0, at most {amount_text(MOST_COVERAGE)}"
         )
     return number
 

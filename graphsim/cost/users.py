@@ -26,7 +26,7 @@ DEEPEST = 6
 
 
 class UsersCost(Trusted):
-    """A user's cost function, whose prices are Costs of seconds from 0 up.
+    """A user's cost function, whose prices are Costs of seconds from 0.
 
     Raises ConfigError for any other price, naming the function and the operation.
     """
@@ -58,7 +58,7 @@ class UsersCost(Trusted):
         """Raise ConfigError unless a part of a price is a time; symbols are checked when their values are known."""
         if is_known(value) and not _is_time(value):
             shown = short(value.item() if isinstance(value, np.generic) else value)
-            raise ConfigError(f"{self.described} gave {part} = {shown} for {named(op)}; expected seconds from 0 up")
+            raise ConfigError(f"{self.described} gave {part} = {shown} for {named(op)}; expected seconds from 0")
 
     def rests_on(self) -> Iterator[Any]:
         """Everything that the prices are known to depend on, as parts of a description for `Memo`."""

@@ -26,7 +26,7 @@ from graphsim.models.media import Media
 from graphsim.ops.precision import Precision
 from graphsim.symbolic.memo import UNKEPT, Memo
 from graphsim.symbolic.substitute import names_of
-from graphsim.units import Num
+from graphsim.units import Num, amount_text
 
 if TYPE_CHECKING:
     from graphsim.lora.config import LoraConfig
@@ -110,7 +110,7 @@ def check_media(model: ModelConfig, media: Media | None) -> None:
         taken = "no tower and takes only text" if not model.encoders else "no tower for it"
         what = "images" if media.images else "sound"
         raise ConfigError(
-            f"media = {media.images} images and {media.audio_s:g} s of sound is not allowed: model "
+            f"media = {media.images} images and {amount_text(media.audio_s)} s of sound is not allowed: model "
             f"'{model.name}' has {taken}; expected a model that takes {what}"
         )
 

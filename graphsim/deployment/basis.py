@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from graphsim.deployment.deployment import Deployment
-from graphsim.units import Num
+from graphsim.units import Num, amount_text
 
 MEASURED, DATASHEET = "calibrated", "roofline"
 _TRUST = {
@@ -70,8 +70,8 @@ def devices_text(deployment: Deployment) -> str:
     if np.size(degrees.devices) > 1 or float(degrees.devices) == 1:
         return deployment.device.name
     names = (name for name in ("tp", "pp", "ep", "cp", "dp") if float(getattr(degrees, name)) > 1)
-    parts = ", ".join(f"{name} {float(getattr(degrees, name)):g}" for name in names)
-    return f"{float(degrees.devices):g} x {deployment.device.name} ({parts})"
+    parts = ", ".join(f"{name} {amount_text(getattr(degrees, name))}" for name in names)
+    return f"{amount_text(degrees.devices)} x {deployment.device.name} ({parts})"
 
 
 def interval_share_text(label: str, value: Num, ends: tuple[Num, Num], coverage: float) -> str:

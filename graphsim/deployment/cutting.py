@@ -17,7 +17,7 @@ from graphsim.ops import Attention
 from graphsim.ops.precision import load_precision
 from graphsim.ops.type_guards import is_expert_gemm
 from graphsim.symbolic.memo import Memo
-from graphsim.units import Num
+from graphsim.units import Num, amount_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +81,8 @@ def check_cut(model: ModelConfig, parallelism: Parallelism, limits: Limits) -> N
         if not _deals_out(tp, heads, kv_heads):
             allowed = [n for n in range(1, 129) if _deals_out(np.asarray(float(n)), heads, kv_heads)]
             raise InfeasibleError(
-                f"parallelism.tp = {parallelism.tp} does not divide the {heads:g} attention heads "
-                f"({kv_heads:g} for keys and values) of model '{model.name}'{_words(limits, heads, tp)}; "
+                f"parallelism.tp = {parallelism.tp} does not divide the {amount_text(heads)} attention heads "
+                f"({amount_text(kv_heads)} for keys and values) of model '{model.name}'{_words(limits, heads, tp)}; "
                 f"allowed: {', '.join(map(str, allowed))}"
             )
 
@@ -93,7 +93,7 @@ def _words(limits: Limits, heads: Num, tp: np.ndarray) -> str:
     uneven = tp[np.not_equal(np.mod(heads, tp), 0.0)]
     if limit is None or not uneven.size:
         return ""
-    return f": {limit.told().format(heads=f'{heads:g}', tp=f'{uneven.flat[0]:g}').rstrip('.')}"
+    return f": {limit.told().format(heads=amount_text(heads), tp=amount_text(uneven.flat[0])).rstrip('.')}"
 
 
 def _check_experts(model: ModelConfig, parallelism: Parallelism, counts: frozenset[int]) -> None:

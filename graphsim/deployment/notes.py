@@ -12,7 +12,7 @@ from graphsim.deployment.deployment import Deployment
 from graphsim.deployment.inference import Requests
 from graphsim.models.build import build
 from graphsim.models.phase import prefill
-from graphsim.units import Num, counted_text
+from graphsim.units import Num, amount_text, counted_text
 
 
 def notes_of(deployment: Deployment, requests: Requests) -> tuple[str, ...]:
@@ -46,7 +46,7 @@ def _spare_adapters(deployment: Deployment, batch: Num) -> Iterator[str]:
     sequences = deployment.sequences(batch)
     if np.any(np.greater(adapter.active_adapters, sequences)):
         active, served = float(np.max(adapter.active_adapters)), counted_text(float(np.min(sequences)), "sequence")
-        yield f"{active:g} active adapters for {served} of a replica; each has one adapter at most"
+        yield f"{amount_text(active)} active adapters for {served} of a replica; each has one adapter at most"
 
 
 def _short_prompts(deployment: Deployment, requests: Requests) -> Iterator[str]:
@@ -57,7 +57,8 @@ def _short_prompts(deployment: Deployment, requests: Requests) -> Iterator[str]:
     tokens = sum(encoder.prompt_tokens(media) for encoder in deployment.model.encoders)
     if np.any(np.less(requests.input_tokens, tokens)):
         yield (
-            f"input_tokens counts all tokens of a prompt, of which its images and sound alone stand for {tokens:g}; "
+            "input_tokens counts all tokens of a prompt, of which its images and sound alone stand for "
+            f"{amount_text(tokens)}; "
             "no request can be as short as this"
         )
 
@@ -68,7 +69,8 @@ def _padded_chunks(deployment: Deployment, input_tokens: Num) -> Iterator[str]:
     short_ones = np.greater(ranks, 1) & np.less(input_tokens, 2.0 * np.asarray(ranks))
     if np.any(short_ones):
         yield (
-            f"input_tokens = {float(np.min(input_tokens)):g} leaves some of {float(np.max(ranks)):g} context-parallel "
+            f"input_tokens = {amount_text(np.min(input_tokens))} leaves some of {amount_text(np.max(ranks))} "
+            "context-parallel "
             "ranks without two tokens; engines pad such prompts, which is not counted"
         )
 
@@ -104,7 +106,7 @@ def _context_experts(deployment: Deployment) -> Iterator[str]:
     if has_experts(deployment.model):
         yield (
             f"{engine.name} cuts or deals out experts over context-parallel ranks too; here each of them holds what "
-            f"tp = {np.max(degrees.tp):g} leaves it, so that weights are more and exchanges of tokens none"
+            f"tp = {amount_text(np.max(degrees.tp))} leaves it, so that weights are more and exchanges of tokens none"
         )
 
 

@@ -15,7 +15,7 @@ from graphsim.errors import ConfigError
 from graphsim.lora.profile import EngineProfile
 from graphsim.models.config import ModelConfig
 from graphsim.ops.precision import Precision
-from graphsim.units import Num, as_number, is_within, short
+from graphsim.units import Num, as_number, bounds_text, is_within, short
 
 T = TypeVar("T")
 MOST = 10**9
@@ -33,7 +33,7 @@ def count(name: str, value: Any, least: int = 1) -> Num:
 
 def not_counted(least: int = 1) -> str:
     """The end of a message on a number that is not a valid count."""
-    return f"not allowed; expected whole numbers from {least} to {MOST}"
+    return f"not allowed; expected whole numbers {bounds_text(least, MOST)}"
 
 
 def scenarios_in(*described: Any) -> int | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from graphsim.brief import range_text
 from graphsim.display.intervals import interval_text
-from graphsim.units import Num, bytes_text, seconds_text, throughput_text
+from graphsim.units import Num, amount_text, bytes_text, seconds_text, throughput_text
 
 if TYPE_CHECKING:
     from graphsim.deployment.basis import Basis
@@ -46,7 +46,7 @@ def estimate_text(estimate: ShownEstimate, basis: Basis, settings: dict[str, Any
 
 def asked_text(settings: dict[str, Any]) -> str:
     """`batch 8, 512 tokens in, 128 out, lora rank 16 dynamic`."""
-    texts = [range_text(settings[name], lambda value: f"{value:g}") for name in _REQUESTS]
+    texts = [range_text(settings[name], amount_text) for name in _REQUESTS]
     adapter = f", {adapter_text(settings['lora'])}" if settings.get("lora") else ""
     return f"batch {texts[0]}, {texts[1]} tokens in, {texts[2]} out{adapter}"
 
@@ -56,7 +56,7 @@ def adapter_text(lora: Mapping[str, Any]) -> str:
 
     lora: the fields of a `LoraConfig` by name
     """
-    return f"{lora['variant']} rank {range_text(lora['rank'], lambda value: f'{value:g}')} {lora['strategy']}"
+    return f"{lora['variant']} rank {range_text(lora['rank'], amount_text)} {lora['strategy']}"
 
 
 _REQUESTS = ("batch", "input_tokens", "output_tokens")

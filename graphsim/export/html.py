@@ -31,7 +31,7 @@ from graphsim.files.written import write_text
 from graphsim.result import COVERAGE, Estimate
 from graphsim.serving.served_run import ServedRun
 from graphsim.training.estimate import TrainEstimate
-from graphsim.units import bytes_text, joules_text, scaled, seconds_text, watts_text
+from graphsim.units import amount_text, bytes_text, joules_text, scaled, seconds_text, watts_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,17 +93,20 @@ def to_html(
 def _asked(estimate: Estimate, scenario: int) -> str:
     asked = estimate.settings
     batch, prompt, output = (number(asked[key], scenario) for key in ("batch", "input_tokens", "output_tokens"))
-    parts = [f"batch {batch:g}", f"{prompt:g} tokens in", f"{output:g} out", str(asked["precision"])]
+    parts = [
+        f"batch {amount_text(batch)}", f"{amount_text(prompt)} tokens in", f"{amount_text(output)} out",
+        str(asked["precision"]),
+    ]  # fmt: skip
     degrees = {key: number(asked["parallelism"][key], scenario) for key in ("tp", "pp", "ep", "cp", "sp", "dp")}
-    parts += [f"{key} {value:g}" for key, value in degrees.items() if value > 1]
+    parts += [f"{key} {amount_text(value)}" for key, value in degrees.items() if value > 1]
     parts.append(f"engine {asked['engine']}")
     lora = asked["lora"]
     if lora is not None:
         targets = lora["target_modules"]
         names = targets if isinstance(targets, str) else ", ".join(targets)
-        parts.append(f"LoRA rank {number(lora['rank'], scenario):g} on {names}, {lora['strategy']}")
+        parts.append(f"LoRA rank {amount_text(number(lora['rank'], scenario))} on {names}, {lora['strategy']}")
         adapters = number(lora["active_adapters"], scenario)
-        parts += [f"{adapters:g} adapters"] if adapters > 1 else []
+        parts += [f"{amount_text(adapters)} adapters"] if adapters > 1 else []
     count = np.size(estimate.latency_s)
     parts += [f"scenario {scenario} of 0 to {count - 1}"] if count > 1 else []
     return " · ".join([*parts, f"cost model: {estimate.cost_model}"])

@@ -14,7 +14,7 @@ from graphsim.export.flat import Edge, Flat, Group, flatten
 from graphsim.export.layout import Positions, place
 from graphsim.ops import Collective, Gemm, Input, KeptValue
 from graphsim.ops.kinds import Kind, kind_of
-from graphsim.units import bytes_text, count_text, seconds_text
+from graphsim.units import amount_text, bytes_text, count_text, seconds_text
 
 HEIGHT, ROW = 54.0, 104.0
 EdgeLabel = tuple[str, tuple[str, ...], tuple[float, ...]]
@@ -73,7 +73,8 @@ def _what(entry: Entry, scenario: int) -> str:
     if isinstance(op, KeptValue):
         return f"{bytes_text(number(op.kept_bytes, scenario))} kept"
     if isinstance(op, Gemm):
-        return f"{number(op.m, scenario):g} × {number(op.k, scenario):g} → {number(op.n, scenario):g}"
+        m, k, n = (amount_text(number(size, scenario)) for size in (op.m, op.k, op.n))
+        return f"{m} × {k} → {n}"
     return type(op).__name__ if isinstance(op, Collective) else op.op_type.name.lower().replace("_", " ")
 
 

@@ -14,6 +14,7 @@ from graphsim.display.palette import CRITICAL, INK
 from graphsim.errors import ConfigError, choices_text
 from graphsim.lora.config import LoraConfig
 from graphsim.simulation import simulate
+from graphsim.units import amount_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +57,7 @@ def plot_latency(
         _require_single(ordered, x, [x, y, *([by] if by else [])])
         ax.plot(ordered[x], ordered[y] * factor, marker="o", color=colour, label=f"{by} = {name}" if by else None)
     ax.set_xscale("log", base=2)
-    ax.set_xticks(sorted(set(rows[x])), labels=[f"{value:g}" for value in sorted(set(rows[x]))])
+    ax.set_xticks(sorted(set(rows[x])), labels=[amount_text(value) for value in sorted(set(rows[x]))])
     ax.minorticks_off()
     ax.set_xlabel(x.replace("_", " "))
     ax.set_ylabel(label)
@@ -103,8 +104,8 @@ def plot_overhead(
     table = frame.pivot_table(index=y, columns=x, values=value, aggfunc="mean").sort_index(ascending=False)
     percent = 100 * table.to_numpy(dtype=float)
     image = ax.imshow(percent, cmap="YlOrBr", aspect="auto")
-    ax.set_xticks(range(len(table.columns)), [f"{v:g}" for v in table.columns])
-    ax.set_yticks(range(len(table.index)), [f"{v:g}" for v in table.index])
+    ax.set_xticks(range(len(table.columns)), [amount_text(v) for v in table.columns])
+    ax.set_yticks(range(len(table.index)), [amount_text(v) for v in table.index])
     for (i, j), cell in np.ndenumerate(percent):
         text = f"{cell:.1f} %" if np.isfinite(cell) else "–"
         light = np.dot(image.to_rgba(cell)[:3], (0.299, 0.587, 0.114)) > 0.5
@@ -159,7 +160,9 @@ def _require_single(group: pd.DataFrame, x: str, known: list[str]) -> None:
     choices = [name for name in twice.columns if name not in known and not str(name).endswith(_RESULTS)]
     differ = [str(name) for name in choices if twice[name].nunique(dropna=False) > 1]
     what = f", which differ in {', '.join(differ)}" if differ else ""
-    raise ConfigError(f"{len(twice)} rows have {x} = {twice[x].iloc[0]:g}{what}; choose among them, or give `by`")
+    raise ConfigError(
+        f"{len(twice)} rows have {x} = {amount_text(twice[x].iloc[0])}{what}; choose among them, or give `by`"
+    )
 
 
 def _require(frame: pd.DataFrame, columns: list[str]) -> None:

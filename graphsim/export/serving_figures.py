@@ -16,7 +16,7 @@ from graphsim.export.serving_series import Series, log_ticks, series_of
 from graphsim.serving.figures import Floats
 from graphsim.serving.goodput import Limits
 from graphsim.serving.service_tables import BASE_NAME
-from graphsim.units import seconds_text
+from graphsim.units import amount_text, seconds_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -203,7 +203,7 @@ def _height_axis(panel: Panel) -> Figure:
     if panel.wide and above and max(above) > WORLDS_APART * min(above):
         axis = log_axis("", [*above, panel.limit])
         decades = [tick for tick in axis.get("tickvals", ()) if f"{tick:e}".startswith("1.000000e")]
-        return axis | {"tickvals": decades, "ticktext": [f"{tick:g}" for tick in decades]}
+        return axis | {"tickvals": decades, "ticktext": [amount_text(tick) for tick in decades]}
     most = max([*panel.values, panel.limit or 0.0] if panel.near else panel.values, default=0.0)
     return {"range": [0, 1.08 * most or 1.0], "nticks": 4, "title": {"text": ""}}
 
@@ -250,7 +250,7 @@ def log_axis(title: str, values: Iterable[float | None]) -> Figure:
     low, high, ticks = log_ticks(values)
     if len(ticks) < 2:
         return axis | ({"range": [low, high], "nticks": 5} if high > low else {})
-    return axis | {"range": [low, high], "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+    return axis | {"range": [low, high], "tickvals": ticks, "ticktext": [amount_text(tick) for tick in ticks]}
 
 
 def _limit_line(at: float, text: str, colour: str, axis: Figure) -> Figure:

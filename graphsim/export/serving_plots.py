@@ -15,6 +15,7 @@ from graphsim.export.serving_series import Series, log_ticks, series_of
 from graphsim.serving.goodput import Limits
 from graphsim.serving.service_tables import BASE_NAME
 from graphsim.serving.service_view import title_of
+from graphsim.units import amount_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,7 +104,7 @@ def plot_distribution(
             ax.plot(np.percentile(values, shares), shares, color=colour, label=labels[i] if labels else None)
     limit = _tightest([one for service in services for one in service.classes], name) if limit_s is None else limit_s
     if limit < inf:
-        ax.axvline(limit, color=CRITICAL, ls="--", lw=1.2, label=f"limit {limit:g} s")
+        ax.axvline(limit, color=CRITICAL, ls="--", lw=1.2, label=f"limit {amount_text(limit)} s")
     _log(ax, "x", [float(x) for line in ax.get_lines() for x in np.asarray(line.get_xdata())])
     ax.set_xlabel(f"{LATENCIES[name]}, s")
     ax.set_ylabel("% of requests")
@@ -123,7 +124,7 @@ def _log(ax: Axes, which: str, values: Iterable[float]) -> None:
     )  # fmt: skip
     scale("log")
     ax.minorticks_off()
-    place(ticks, labels=[f"{tick:g}" for tick in ticks])
+    place(ticks, labels=[amount_text(tick) for tick in ticks])
     ends(10.0**low, 10.0**high)
 
 

@@ -20,7 +20,7 @@ from graphsim.files.written import write_text
 from graphsim.result import plain
 from graphsim.serving.run_log import STATUSES
 from graphsim.serving.service_view import title_of
-from graphsim.units import checked_number
+from graphsim.units import amount_text, checked_number
 
 if TYPE_CHECKING:
     from graphsim.serving.served_run import ServedRun
@@ -59,7 +59,9 @@ def serving_trace(
     first = float(checked_number("start_s", start_s, 0.0, whole=False, one=True))
     last = inf if end_s is None else float(checked_number("end_s", end_s, 0.0, whole=False, one=True))
     if last <= first:
-        raise ConfigError(f"end_s = {last:g} is not allowed; expected seconds above start_s = {first:g}")
+        raise ConfigError(
+            f"end_s = {amount_text(last)} is not allowed; expected seconds above start_s = {amount_text(first)}"
+        )
     span = (first, last)
     events: list[Event] = []
     names: list[Event] = []

@@ -20,7 +20,7 @@ from graphsim.simulation import simulate
 from graphsim.sweeps.best import MORE_IS_BETTER
 from graphsim.sweeps.grid import DEFAULTS, REQUESTS
 from graphsim.sweeps.job import inference_of
-from graphsim.units import seconds_text
+from graphsim.units import amount_text, seconds_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,8 +39,8 @@ def sweep_html(frame: pd.DataFrame, path: str | Path | None = None) -> str:
     """
     if not 0 < len(frame) <= MOST_ROWS:
         raise ConfigError(
-            f"to_html takes a table of 1 to {MOST_ROWS:,} rows, found {len(frame):,}; select some of them first, "
-            "for example with graphsim.sweeps.best.pareto"
+            f"to_html takes a table of 1 to {amount_text(MOST_ROWS)} rows, found {amount_text(len(frame))}; "
+            "select some of them first, for example with graphsim.sweeps.best.pareto"
         )
     kinds = {str(name): _kind(str(name), frame[name]) for name in frame.columns}
     found = {

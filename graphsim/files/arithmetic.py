@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from graphsim.errors import ConfigError, choices_text
-from graphsim.units import Num
+from graphsim.units import Num, amount_text
 
 MAX_LENGTH = 200
 MAX_DEPTH = 20
@@ -170,7 +170,7 @@ def _number(value: object) -> Number:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigError(f"{value!r} is not a number; allowed: {_ALLOWED}")
     if not abs(value) <= MAX_NUMBER:  # also refuses NaN
-        raise ConfigError(f"a number in arithmetic must lie within ±{MAX_NUMBER:g}")
+        raise ConfigError(f"a number in arithmetic must lie within ±{amount_text(MAX_NUMBER)}")
     return Number(float(value))
 
 

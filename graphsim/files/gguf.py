@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from graphsim.errors import ConfigError
 from graphsim.files.ggml import TYPES
 from graphsim.files.tensors import StoredTensor, StoredTensors
-from graphsim.units import short
+from graphsim.units import amount_text, short
 
 MOST_ENTRIES, MOST_TENSORS, MOST_STRINGS = 10_000, 1_000_000, 4_000_000
 """Upper limits for metadata entries, tensors, and strings in arrays."""
@@ -113,8 +113,8 @@ class _Header:
         tensors, entries = self._number("Q"), self._number("Q")
         if tensors > MOST_TENSORS or entries > MOST_ENTRIES:
             raise ConfigError(
-                f"{self.path}: states {tensors} tensors and {entries} entries of metadata, "
-                f"allowed: at most {MOST_TENSORS} and {MOST_ENTRIES}"
+                f"{self.path}: states {amount_text(tensors)} tensors and {amount_text(entries)} entries of metadata, "
+                f"allowed: at most {amount_text(MOST_TENSORS)} and {amount_text(MOST_ENTRIES)}"
             )
         metadata = {self._text(): self._value() for _ in range(entries)}
         return metadata, dict(self._tensor() for _ in range(tensors))
@@ -130,8 +130,8 @@ class _Header:
         length = self._number("Q")
         if length > most or self.at + length > len(self.data):
             raise ConfigError(
-                f"{self.path}: has a text of {length} bytes at {self.at}, which exceeds the file or "
-                f"the limit of {most} bytes"
+                f"{self.path}: has a text of {amount_text(length)} bytes at {self.at}, which exceeds the file or "
+                f"the limit of {amount_text(most)} bytes"
             )
         self.at += length
         return self.data[self.at - length : self.at].decode("utf-8", "replace")
@@ -164,7 +164,10 @@ class _Header:
         self.strings += length
         data, at, end = self.data, self.at, len(self.data)
         if self.strings > MOST_STRINGS or at + 8 * length > end:
-            raise ConfigError(f"{self.path}: has {self.strings} texts in arrays, beyond its end or {MOST_STRINGS}")
+            raise ConfigError(
+                f"{self.path}: has {amount_text(self.strings)} texts in arrays, beyond its end or "
+                f"{amount_text(MOST_STRINGS)}"
+            )
         unpack = struct.Struct(f"{self.order}Q").unpack_from
         for _ in range(length):
             if at + 8 > end:

@@ -15,7 +15,7 @@ from typing import Any
 from graphsim.errors import ConfigError, choices_text
 from graphsim.files.present import shown
 from graphsim.files.strict_yaml import parse as parse_yaml
-from graphsim.units import parse_quantity, short
+from graphsim.units import amount_text, bounds_text, parse_quantity, short
 
 MAX_FILE_BYTES = 8 * 2**20
 MAX_INTEGER = 10**15
@@ -33,7 +33,7 @@ def read_text(path: Path) -> str:
         if not path.is_file():
             raise ConfigError(f"{path}: is not a regular file")
         if size > MAX_FILE_BYTES:
-            raise ConfigError(f"{path}: has {size} bytes, allowed: at most {MAX_FILE_BYTES}")
+            raise ConfigError(f"{path}: has {amount_text(size)} bytes, allowed: at most {amount_text(MAX_FILE_BYTES)}")
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
@@ -162,7 +162,7 @@ class Fields:
             )
             return whole and not isinstance(value, bool) and least <= value <= most
 
-        value = self._checked(key, default, good, f"a whole number from {least} to {most}")
+        value = self._checked(key, default, good, f"a whole number {bounds_text(least, most)}")
         fallback = max(least, 1) if value is None and default is REQUIRED else value
         return int(fallback) if isinstance(fallback, float) else fallback
 
@@ -179,9 +179,8 @@ class Fields:
             self.problems.append(f"{self.name(key)}: {error}")
             return 1.0 if default is REQUIRED else default
         if not least <= number <= most:
-            top = "" if math.isinf(most) else f" to {most:g}"
             unit = f" (in {kind}; is the unit missing?)" if kind and isinstance(self.data[key], int | float) else ""
-            self.problem(key, f"is not allowed; expected a number from {least:g}{top or ' up'}{unit}")
+            self.problem(key, f"is not allowed; expected a number {bounds_text(least, most, kind)}{unit}")
             return 1.0 if default is REQUIRED else default
         return number
 
@@ -207,7 +206,7 @@ class Fields:
                 self.problems.append(f"{self.name(key)} is missing, expected a list")
             return []
         if not isinstance(value, list | tuple) or len(value) > most:
-            self.problem(key, f"is not allowed; expected a list of at most {most} entries")
+            self.problem(key, f"is not allowed; expected a list of at most {amount_text(most)} entries")
             return []
         return value
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from graphsim.errors import ConfigError
 from graphsim.files.tensors import StoredTensor, StoredTensors
-from graphsim.units import short
+from graphsim.units import amount_text, bounds_text, short
 
 MAX_HEADER_BYTES = 100 * 10**6
 """The header size limit of the format's own reader (safetensors 0.8, `MAX_HEADER_SIZE`)."""
@@ -52,7 +52,9 @@ def read_header(path: Path) -> Mapping[str, Any]:
     if not start:
         raise ConfigError(f"{path}: the file is empty, expected a safetensors file")
     if not text:
-        raise ConfigError(f"{path}: has a header of {length} bytes, expected 2 to {MAX_HEADER_BYTES}")
+        raise ConfigError(
+            f"{path}: has a header of {amount_text(length)} bytes, expected a length {bounds_text(2, MAX_HEADER_BYTES)}"
+        )
     try:
         header = json.loads(text)
     except (ValueError, RecursionError):
@@ -95,9 +97,7 @@ def _tensor(path: Path, key: str, entry: Any) -> StoredTensor:
         raise ConfigError(f"{path}: tensor {short(key)} has dtype {short(dtype)}, allowed: {', '.join(BITS)}")
     place = entry.get("data_offsets")
     if not (isinstance(place, list) and len(place) == 2 and all(type(n) is int and n >= 0 for n in place)):
-        raise ConfigError(
-            f"{path}: tensor {short(key)} has data_offsets {short(place)}, expected two numbers from 0 up"
-        )
+        raise ConfigError(f"{path}: tensor {short(key)} has data_offsets {short(place)}, expected two numbers from 0")
     size, found = math.prod(shape) * bits, place[1] - place[0]
     if found * 8 != size:
         raise ConfigError(f"{path}: tensor {short(key)} has {found} bytes, its shape and dtype need {size // 8}")
@@ -140,7 +140,9 @@ def _read(folder: Path, files: Iterable[Path]) -> StoredTensors:
     tensors: dict[str, StoredTensor] = {}
     files = list(files)
     if len(files) > MAX_FILES:
-        raise ConfigError(f"{folder}: holds {len(files)} safetensors files, allowed: at most {MAX_FILES}")
+        raise ConfigError(
+            f"{folder}: holds {amount_text(len(files))} safetensors files, allowed: at most {amount_text(MAX_FILES)}"
+        )
     for file in files:
         own = read_file(file)
         twice = next((name for name in own if name in tensors), None)
@@ -161,7 +163,7 @@ def _index(path: Path) -> tuple[dict[str, str], int]:
     except ValueError:
         raise ConfigError(f"{path}: is not text, expected the index of a checkpoint") from None
     if size > MAX_HEADER_BYTES:
-        raise ConfigError(f"{path}: has {size} bytes, allowed: at most {MAX_HEADER_BYTES}")
+        raise ConfigError(f"{path}: has {amount_text(size)} bytes, allowed: at most {amount_text(MAX_HEADER_BYTES)}")
     try:
         data = json.loads(text)
     except (ValueError, RecursionError):

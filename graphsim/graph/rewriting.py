@@ -18,8 +18,8 @@ from graphsim.graph.building import Value, add, inputs_of, parts_along, require_
 from graphsim.graph.sound import require_sound
 from graphsim.graph.stages import Stage
 from graphsim.graph.walking import walk
-from graphsim.ops import Input, Op, Repeat
-from graphsim.units import short
+from graphsim.ops import EncoderOutput, Handed, Input, Op, Repeat
+from graphsim.units import amount_text, short
 
 Step = tuple[str, Op, list[Value]]
 Rule = Callable[[str, Op, list[Value]], Iterable[Step | Value]]
@@ -209,4 +209,7 @@ def require_spelled_out(graph: nx.DiGraph) -> None:
     """Raise GraphError if unrolled repeats would have more operations than fit in memory."""
     operations = sum(times for _, _, times in walk(graph))
     if operations > MOST_OPERATIONS:
-        raise GraphError(f"spelled out, the graph has {operations} operations; allowed: up to {MOST_OPERATIONS}")
+        raise GraphError(
+            f"spelled out, the graph has {amount_text(operations)} operations; allowed: up to "
+            f"{amount_text(MOST_OPERATIONS)}"
+        )

@@ -15,7 +15,7 @@ import numpy as np
 
 from graphsim.errors import GraphError
 from graphsim.ops import Op, Repeat
-from graphsim.units import Num, short
+from graphsim.units import Num, amount_text, bounds_text, short
 
 MOST = 1e30
 """Dimensions and seconds beyond it are mistakes; products of a few of them would overflow."""
@@ -99,7 +99,7 @@ class _Check:
 
     def repeat(self, op: Repeat, full: str, times: int, around: tuple[int, ...]) -> None:
         if not 1 <= op.times * times <= MOST_TURNS:
-            allowed = f"1 to {MOST_TURNS:g}, with those of the repeats around it"
+            allowed = f"1 to {amount_text(MOST_TURNS)}, with those of the repeats around it"
             raise GraphError(f"node '{full}' repeats its body {short(op.times)} times; allowed: {allowed}")
         self.graph(op.body, f"{full}.", op.times * times, around)
         if not len(op.body):
@@ -138,8 +138,8 @@ class _Check:
         else:
             good = value.size > 0 and value.ndim <= 1 and bool(np.all(np.abs(value) <= MOST) and np.all(value >= least))
         if not good:
-            bounds = f"from {least:g} to {MOST:g}" if math.isfinite(least) else f"up to {MOST:g}"
-            raise GraphError(f"{what} = {short(value)}; allowed: finite numbers {bounds}, one or a row over scenarios")
+            allowed = f"finite numbers {bounds_text(least, MOST)}, one or a row over scenarios"
+            raise GraphError(f"{what} = {short(value)}; allowed: {allowed}")
         size = int(np.size(value))
         if self.whole and size > 1:
             if self.scenarios not in (1, size):

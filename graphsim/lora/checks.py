@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from graphsim.errors import ConfigError
-from graphsim.units import short
+from graphsim.units import amount_text, short
 
 MAX_LAYERS = 100_000
 
@@ -30,7 +30,7 @@ def checked_layers(value: Any) -> tuple[int, ...] | None:
     """Indices of layers, one or several, None for all. Raises ConfigError for anything else."""
     entries = () if value is None else (value,) if isinstance(value, int) else value
     if not isinstance(entries, list | tuple) or not all(map(_is_index, entries)):
-        raise ConfigError(f"lora.layers_to_transform = {short(value)} is not allowed; expected layer indices from 0 up")
+        raise ConfigError(f"lora.layers_to_transform = {short(value)} is not allowed; expected layer indices from 0")
     return None if value is None else tuple(entries)
 
 
@@ -44,7 +44,7 @@ def checked_rows(value: Any) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
 def _rows(field: str, value: Any) -> tuple[int, ...]:
     if isinstance(value, list | tuple) and all(map(_is_index, value)) and len(set(value)) == len(value):
         return tuple(value)
-    raise ConfigError(f"lora.{field} = {short(value)} is not allowed; expected different row numbers from 0 up")
+    raise ConfigError(f"lora.{field} = {short(value)} is not allowed; expected different row numbers from 0")
 
 
 def checked_stretches(value: Any) -> tuple[tuple[int, int], ...]:
@@ -57,7 +57,7 @@ def checked_stretches(value: Any) -> tuple[tuple[int, int], ...]:
     if not good or sum(end - start for start, end in entries) > MAX_LAYERS:
         raise ConfigError(
             f"lora.layer_replication = {short(value)} is not allowed; expected pairs of layers, the first below the "
-            f"second, {MAX_LAYERS} layers in all at most"
+            f"second, {amount_text(MAX_LAYERS)} layers in all at most"
         )
     return tuple((start, end) for start, end in entries)
 

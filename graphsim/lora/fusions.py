@@ -129,7 +129,7 @@ def _limits(architectures: Fields) -> tuple[tuple[str, float, float], ...]:
         counts: list[Any] = list(devices.data)
         for count in counts:
             if not isinstance(count, int) or isinstance(count, bool) or count < 2:
-                devices.problem(count, "is not a number of devices; expected a whole number from 2 up")
+                devices.problem(count, "is not a number of devices; expected a whole number from 2")
             most = devices.number(count, 0.0, kind="bytes", least=0.0, most=1e12)
             found.append((name, float(count) if isinstance(count, int) else 0.0, float(most)))
     return tuple(found)

@@ -8,7 +8,7 @@ from typing import Any
 
 from graphsim.errors import ConfigError, choices_text
 from graphsim.lora.matching import matched
-from graphsim.units import short
+from graphsim.units import bounds_text, short
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class Option:
         if isinstance(self.default, bool):
             return value if isinstance(value, bool) else self._refuse(value, "True or False")
         good = isinstance(value, int) and not isinstance(value, bool) and self.least <= value <= self.most
-        return value if good else self._refuse(value, f"a whole number from {self.least} to {self.most}")
+        return value if good else self._refuse(value, f"a whole number {bounds_text(self.least, self.most)}")
 
     def _choice(self, value: Any) -> Any:
         if isinstance(value, bool) and isinstance(self.default, str) and self.default in ("True", "False"):

@@ -179,7 +179,7 @@ def _layers(fields: Fields) -> tuple[int, ...] | None:
         return None
     if isinstance(entries, list) and all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in entries):
         return tuple(entries)
-    fields.problem("layers_to_transform", "is not allowed; expected layer indices from 0 up")
+    fields.problem("layers_to_transform", "is not allowed; expected layer indices from 0")
     return None
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphsim.errors import ConfigError
-from graphsim.units import Num, short
+from graphsim.units import Num, bounds_text, short
 
 Shares = NDArray[np.float64]
 MOST = 1_000_000
@@ -102,5 +102,7 @@ def grouped(shares: Sequence[float]) -> tuple[tuple[float, float], ...]:
 
 def _count(adapters: int) -> int:
     if isinstance(adapters, bool) or not isinstance(adapters, int | np.integer) or not 1 <= adapters <= MOST:
-        raise ConfigError(f"popularity: adapters = {short(adapters)} is not allowed; expected 1 to {MOST:,}")
+        raise ConfigError(
+            f"popularity: adapters = {short(adapters)} is not allowed; expected a whole number {bounds_text(1, MOST)}"
+        )
     return int(adapters)

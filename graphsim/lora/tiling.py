@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from graphsim.files.reading import Fields
+from graphsim.units import amount_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,7 @@ def read_tilings(fields: Fields, key: str, kept: Iterable[Tiling]) -> tuple[Tili
         )
     starts = sorted(tiling.tokens for tiling in found)
     if starts and starts[0] > 0:
-        fields.problem(key, f"starts at tokens {starts[0]:g}; expected a first entry at tokens 0")
+        fields.problem(key, f"starts at tokens {amount_text(starts[0])}; expected a first entry at tokens 0")
     if len(set(starts)) < len(starts):
         fields.problem(key, "has two entries with the same tokens; expected one for each number of tokens")
     return tuple(sorted(found, key=lambda tiling: tiling.tokens))

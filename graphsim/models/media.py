@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphsim.errors import ConfigError
-from graphsim.units import short
+from graphsim.units import bounds_text, short
 
 MOST_IMAGES, MOST_PIXELS, MOST_SECONDS = 10_000, 100_000, 10**6
 """Largest plausible number of images, side of an image in pixels, and seconds of sound of a request."""
@@ -30,16 +30,20 @@ class Media:
     def __post_init__(self) -> None:
         """Raise ConfigError for invalid values."""
         if not _whole(self.images, 0, MOST_IMAGES):
-            raise ConfigError(f"images = {short(self.images)} is not allowed; expected 0 to {MOST_IMAGES}")
+            raise ConfigError(
+                f"images = {short(self.images)} is not allowed; expected a whole number {bounds_text(0, MOST_IMAGES)}"
+            )
         size = self.image_size
         if not (isinstance(size, tuple | list) and len(size) == 2 and all(_whole(n, 1, MOST_PIXELS) for n in size)):
-            expected = f"height and width, whole numbers of pixels from 1 to {MOST_PIXELS}"
+            expected = f"height and width, whole numbers of pixels {bounds_text(1, MOST_PIXELS)}"
             raise ConfigError(f"image_size = {short(size)} is not allowed; expected {expected}")
         object.__setattr__(self, "image_size", (int(size[0]), int(size[1])))
         sound: Any = self.audio_s
         real = isinstance(sound, int | float) and not isinstance(sound, bool)
         if not real or not math.isfinite(sound) or not 0 <= sound <= MOST_SECONDS:
-            raise ConfigError(f"audio_s = {short(sound)} is not allowed; expected seconds from 0 to {MOST_SECONDS}")
+            raise ConfigError(
+                f"audio_s = {short(sound)} is not allowed; expected seconds {bounds_text(0, MOST_SECONDS)}"
+            )
 
     @property
     def height(self) -> int:

@@ -19,6 +19,7 @@ from graphsim.serving.scheduler import Scheduler
 from graphsim.serving.step_price import StepPrice
 from graphsim.serving.weights import Weights
 from graphsim.traffic.client import Client
+from graphsim.units import amount_text
 
 PATIENT = Client()
 
@@ -88,7 +89,10 @@ class DrivenEngine:
         Raises ConfigError for a time before `now`.
         """
         if not received_s >= self.engine.now:
-            raise ConfigError(f"received_s is {received_s:g}, but the engine's clock is at {self.engine.now:g} s")
+            raise ConfigError(
+                f"received_s is {amount_text(received_s)}, but the engine's clock is at "
+                f"{amount_text(self.engine.now)} s"
+            )
         self.put(request, received_s, request.row if place is None else place)
 
     def put(self, request: Request, received_s: float, place: int) -> None:

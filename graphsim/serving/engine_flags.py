@@ -17,7 +17,7 @@ from graphsim.errors import ConfigError, choices_text
 from graphsim.lora.scheduler import ADMISSIONS, EVICTIONS, POLICIES, SHORTAGES
 from graphsim.serving.offloading import READS, WRITES
 from graphsim.serving.rules import LOADS, ORDERS
-from graphsim.units import checked_number, parse_quantity, short
+from graphsim.units import bounds_text, checked_number, parse_quantity, short
 
 Settings = dict[str, Any]
 Check = Callable[[str, Any], Any]
@@ -98,7 +98,9 @@ def quantity(kind: str, least: float) -> Check:
         except ConfigError as error:
             raise ConfigError(f"{name}: {error}") from None
         if not least <= number:
-            raise ConfigError(f"{name} = {short(value)} is not allowed; expected at least {least:g} {kind}")
+            raise ConfigError(
+                f"{name} = {short(value)} is not allowed; expected a number {bounds_text(least, kind=kind)}"
+            )
         return number
 
     return check

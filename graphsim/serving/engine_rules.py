@@ -26,7 +26,7 @@ from graphsim.serving.engine_limits import EngineLimits
 from graphsim.serving.rules import AdapterRules, Rules
 from graphsim.serving.tiers import tiers_of
 from graphsim.symbolic.memo import Memo
-from graphsim.units import scaled
+from graphsim.units import amount_text, scaled
 
 WITHOUT_END = 2**50
 """Stands for an unlimited count."""
@@ -179,7 +179,7 @@ def _blocks(deployment: Deployment, space: Footprint, settings: Settings, block:
     tokens = float(settings.get("kv_tokens", space.kv_tokens))
     blocks = WITHOUT_END if tokens == inf else int(tokens // block)
     if blocks < 1:
-        slots = f", {float(space.slots):g} adapter slots" if float(space.slots) else ""
+        slots = f", {amount_text(space.slots)} adapter slots" if float(space.slots) else ""
         raise InfeasibleError(
             f"'{deployment.model.name}' on '{deployment.device.name}' leaves no room for a KV cache: "
             f"{scaled(float(space.weights_bytes), 'B')} of weights{slots} and "
@@ -194,8 +194,8 @@ def _model_len(deployment: Deployment, settings: Settings, cache_tokens: int) ->
     asked = settings.get("max_model_len")
     if asked is not None and asked > cache_tokens:
         raise InfeasibleError(
-            f"limits.max_model_len = {asked:g} is not allowed: the KV cache of '{deployment.model.name}' on "
-            f"'{deployment.device.name}' holds {cache_tokens:,} tokens; allowed: up to {cache_tokens}"
+            f"limits.max_model_len = {amount_text(asked)} is not allowed: the KV cache of '{deployment.model.name}' on "
+            f"'{deployment.device.name}' holds {amount_text(cache_tokens)} tokens, the most allowed"
         )
     positions = float(deployment.model.max_positions) or inf
     return float(asked) if asked is not None else min(positions, float(cache_tokens))
@@ -214,8 +214,9 @@ def _step(
     if not chunked and (scheduler.step_fits_model or scheduler.flags == "vllm"):
         if scheduler.flags == "vllm" and settings.get("max_num_batched_tokens", inf) < length < inf:
             raise ConfigError(
-                f"limits.max_num_batched_tokens = {tokens:g} is not allowed without chunked prefill: it is less than "
-                f"max_model_len ({length:,.0f}); raise it, or lower max_model_len"
+                f"limits.max_num_batched_tokens = {amount_text(tokens)} is not allowed without chunked prefill: it "
+                "is less than "
+                f"max_model_len ({amount_text(length)}); raise it, or lower max_model_len"
             )
         tokens = max(tokens, length)
     sequences = scheduler.step_sequences or sequences or inf
@@ -227,7 +228,8 @@ def _step(
         sequences = settings["max_num_seqs"]
         if mixed and scheduler.flags == "vllm" and sequences > tokens:
             raise ConfigError(
-                f"limits.max_num_seqs = {sequences} is not allowed: max_num_batched_tokens ({tokens:g}) must be "
+                f"limits.max_num_seqs = {amount_text(sequences)} is not allowed: max_num_batched_tokens "
+                f"({amount_text(tokens)}) must be "
                 "greater than or equal to max_num_seqs"
             )
     elif mixed:

@@ -12,7 +12,7 @@ import numpy as np
 from graphsim.errors import ConfigError
 from graphsim.serving.figures import Latencies
 from graphsim.serving.run_log import STATUSES, UNFINISHED, RunLog
-from graphsim.units import checked_number
+from graphsim.units import amount_text, checked_number
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -49,9 +49,8 @@ class Judged(NamedTuple):
 def checked_limits(given: dict[str, float | None]) -> Limits | None:
     """Limits for all requests, None if none is given. Raises ConfigError for anything but a time above 0."""
     for name, value in given.items():
-        unlimited = value is None or (isinstance(value, float) and value == inf)
-        if not unlimited and not checked_number(name, value, 0.0, whole=False, one=True) > 0:
-            raise ConfigError(f"{name} = {value:g} is not allowed; expected seconds above 0")
+        if value is not None and value != inf and not checked_number(name, value, 0.0, whole=False, one=True) > 0:
+            raise ConfigError(f"{name} = {amount_text(value)} is not allowed; expected seconds above 0")
     if all(value is None for value in given.values()):
         return None
     ttft_s, tpot_s, e2e_s = (inf if given.get(name) is None else float(given[name] or 0.0) for name in NAMES)

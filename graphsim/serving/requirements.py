@@ -17,7 +17,7 @@ from graphsim.serving.tiers import tier_notes
 from graphsim.speculation.speculation import Speculation
 from graphsim.traffic.table import RequestTable
 from graphsim.traffic.traffic import Traffic
-from graphsim.units import short
+from graphsim.units import amount_text, short
 
 ALSO = {"merge": "merged", "paged": "unified"}
 """Further names of strategies."""
@@ -54,7 +54,8 @@ def with_adapters_of(deployment: Deployment, traffic: Traffic) -> tuple[Deployme
         return deployment, ()
     if lora is None or not lora.enabled:
         largest = max(ranks) if ranks else LoraConfig().rank
-        note = f"adapters are taken to be of rank {largest:g} on attention and MLP, as no LoraConfig says otherwise"
+        rank = amount_text(largest)
+        note = f"adapters are taken to be of rank {rank} on attention and MLP, as no LoraConfig says otherwise"
         return replace(deployment, lora=LoraConfig(rank=largest)), (note,)
     if ranks and max(ranks) > np.max(lora.largest_rank) and not np.max(lora.max_lora_rank):
         return replace(deployment, lora=replace(lora, rank=max(ranks))), ()
@@ -85,8 +86,9 @@ def check_ranks(deployment: Deployment, traffic: Traffic, limits: EngineLimits) 
     reserved, largest = float(limits.given.get("max_lora_rank", np.max(lora.max_lora_rank))), 0
     if reserved and (largest := largest_rank(deployment, traffic)) > reserved:
         raise ConfigError(
-            f"an adapter of rank {largest} does not fit in slots of max_lora_rank {reserved:g}; allowed: up to "
-            f"{reserved:g}, or raise max_lora_rank"
+            f"an adapter of rank {largest} does not fit in slots of max_lora_rank {amount_text(reserved)}; allowed: "
+            "up to "
+            f"{amount_text(reserved)}, or raise max_lora_rank"
         )
 
 
@@ -122,7 +124,8 @@ def cautions(
         cache = rules.kv_blocks * rules.block_tokens
         whose = "as many as the KV cache holds" if rules.max_model_len == cache else "prompt and answer"
         yield (
-            f"{too_long:,} of {len(tokens):,} requests are longer than max_model_len = {rules.max_model_len:,.0f} "
+            f"{too_long:,} of {len(tokens):,} requests are longer than max_model_len = "
+            f"{amount_text(rules.max_model_len)} "
             f"tokens, {whose}, and are refused"
         )
     yield from tier_notes(rules.tiers)
@@ -136,8 +139,9 @@ def cautions(
     stages = float(np.max(deployment.parallelism.pp))
     if stages > 1:
         yield (
-            f"a step passes all {stages:g} pipeline stages before the next begins; engines keep a batch in each, so "
-            f"near saturation throughput is up to {stages:g} times this"
+            f"a step passes all {amount_text(stages)} pipeline stages before the next begins; engines keep a batch "
+            "in each, so "
+            f"near saturation throughput is up to {amount_text(stages)} times this"
         )
     if deployment.caution:
         yield deployment.caution

@@ -17,7 +17,7 @@ from graphsim.serving.run_log import STATUSES, RunLog
 from graphsim.serving.serve import serving_of
 from graphsim.traffic.table import BASE
 from graphsim.traffic.traffic import Traffic
-from graphsim.units import as_number, checked_number, short
+from graphsim.units import as_number, bounds_text, checked_number, short
 
 USUAL_PROMPT, MOST_TOKENS = 512, 10**9
 
@@ -164,7 +164,7 @@ class Simulator:
             raise ConfigError(f"submit: adapter = {short(adapter)} does not exist; {known}")
         sent_s = self.now if at is None else as_number(at)
         if not isinstance(sent_s, float) or not self.now <= sent_s < inf:
-            raise ConfigError(f"submit: at = {short(at)} is not allowed; expected seconds from {self.now:g} on")
+            raise ConfigError(f"submit: at = {short(at)} is not allowed; expected seconds {bounds_text(self.now)}")
         row = self._free.pop() if self._free else _grown(self._log)
         request = Request(BASE if adapter is None else adapter, (), False, row, inputs, outputs, priority, sent_s)
         number, self._submitted = self._submitted, self._submitted + 1

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from graphsim.errors import ConfigError
-from graphsim.units import Num, as_number, short
+from graphsim.units import Num, amount_text, as_number, short
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 AcceptanceRef = Num | list[float] | tuple[float, ...] | Mapping[int, float]
@@ -46,7 +46,7 @@ def _distribution(value: Mapping[Any, Any]) -> dict[int, float]:
     if not found or abs(sum(found.values()) - 1.0) > 1e-6:
         raise ConfigError(
             f"speculation.acceptance = {short(dict(value))} is not allowed: its probabilities sum to "
-            f"{sum(found.values()):g}; expected 1"
+            f"{amount_text(sum(found.values()))}; expected 1"
         )
     return found
 
@@ -56,8 +56,8 @@ def check_covers(acceptance: AcceptanceRef, tokens: Num) -> None:
     most = int(np.max(tokens))
     if isinstance(acceptance, tuple) and len(acceptance) < most:
         raise ConfigError(
-            f"speculation.acceptance has {len(acceptance)} probabilities for tokens = {most}; expected one for each "
-            "drafted token"
+            f"speculation.acceptance has {len(acceptance)} probabilities for tokens = {amount_text(most)}; expected "
+            "one for each drafted token"
         )
     if isinstance(acceptance, Mapping) and (largest := max(acceptance)) > int(np.min(tokens)):
         raise ConfigError(

@@ -20,7 +20,7 @@ from graphsim.speculation.acceptance import (
     steps_for,
     tokens_per_step,
 )
-from graphsim.units import Num, checked_number, short
+from graphsim.units import Num, amount_text, checked_number, short
 
 MOST_TOKENS = 64
 """Drafted in a step at most."""
@@ -98,7 +98,7 @@ class Speculation:
     def label(self) -> str:
         """One line for tables: draft, tokens, mean tokens per step."""
         tokens, mean = (
-            short(value) if np.ndim(value) else f"{value:g}" for value in (self.tokens, self.tokens_per_step)
+            short(value) if np.ndim(value) else amount_text(value) for value in (self.tokens, self.tokens_per_step)
         )
         return f"{self.draft_name}: {tokens} drafted, {mean} a step"
 

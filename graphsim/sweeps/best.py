@@ -22,7 +22,7 @@ from graphsim.sweeps.grid import grid_of
 from graphsim.sweeps.job import DOES_NOT_FIT
 from graphsim.sweeps.sweep import check_executor, frame_of
 from graphsim.sweeps.ties import ties
-from graphsim.units import as_number, short
+from graphsim.units import amount_text, as_number, short
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -309,7 +309,7 @@ def _runs(frame: pd.DataFrame) -> np.ndarray:
 def _limit_text(name: str, given: Mapping[str, float]) -> str:
     if name not in given:
         return "the memory of one device"
-    return f"{name} {'>=' if name in MORE_IS_BETTER else '<='} {given[name]:g}"
+    return f"{name} {'>=' if name in MORE_IS_BETTER else '<='} {amount_text(given[name])}"
 
 
 def _beyond(ratio: float, least: bool) -> str:
@@ -326,5 +326,5 @@ def _row_text(frame: pd.DataFrame, row: int) -> str:
     for name in NAMED[2:]:
         if name in frame and frame[name].nunique(dropna=False) > 1:
             value = values[name]
-            told.append(f"{name} {value:g}" if isinstance(value, float | np.floating) else f"{name} {value}")
+            told.append(f"{name} {amount_text(value)}" if isinstance(value, float | np.floating) else f"{name} {value}")
     return ", ".join(told)

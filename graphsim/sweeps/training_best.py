@@ -17,7 +17,7 @@ from graphsim.sweeps.job import DOES_NOT_FIT
 from graphsim.sweeps.sweep import check_executor
 from graphsim.sweeps.training import frame_of
 from graphsim.sweeps.training_grid import NUMBERS, STRUCTURE, training_grid
-from graphsim.units import as_number, bytes_text, short
+from graphsim.units import amount_text, as_number, bytes_text, short
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,10 +157,10 @@ def _excess(frame: pd.DataFrame, limits: TrainingLimits) -> dict[str, np.ndarray
     excess = {"the memory of one device": reserved / frame["capacity_bytes"].to_numpy(dtype=float)}
     for name, limit in limits.given().items():
         if name == "tokens_per_s":
-            excess[f"{name} >= {limit:g}"] = limit / frame[name].to_numpy(dtype=float)
+            excess[f"{name} >= {amount_text(limit)}"] = limit / frame[name].to_numpy(dtype=float)
             continue
         values = reserved if name == "memory_bytes" else frame[name].to_numpy(dtype=float)
-        excess[f"{name} <= {limit:g}"] = values / limit
+        excess[f"{name} <= {amount_text(limit)}"] = values / limit
     return excess
 
 
@@ -194,5 +194,5 @@ def _row_text(frame: pd.DataFrame, row: pd.Series[Any]) -> str:
     for name in (*STRUCTURE, *NUMBERS):
         if name not in ("model", "hardware") and name in frame and frame[name].nunique(dropna=False) > 1:
             value = row[name]
-            told.append(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}")
+            told.append(f"{name} {amount_text(value)}" if isinstance(value, float) else f"{name} {value}")
     return ", ".join(told)

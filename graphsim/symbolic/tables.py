@@ -44,7 +44,7 @@ def _axis(knots: bytes) -> Axis:
 
 
 class Cell:
-    """The number of the knot on the left of x, a whole number from 0 up to the last cell's."""
+    """The number of the knot on the left of x, a whole number from 0 to the last cell's."""
 
     def __init__(self, axis: Axis) -> None:
         self.axis = axis

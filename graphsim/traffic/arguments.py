@@ -10,7 +10,7 @@ from graphsim.traffic.client import Client
 from graphsim.traffic.lengths import Sample, read_length
 from graphsim.traffic.parts import Open
 from graphsim.traffic.rates import MOST, Ramp, requests_of
-from graphsim.units import checked_number, short
+from graphsim.units import amount_text, bounds_text, checked_number, short
 
 
 def open_source(rate: Any, requests: Any, seconds: Any, burstiness: float) -> Open:
@@ -30,9 +30,14 @@ def open_source(rate: Any, requests: Any, seconds: Any, burstiness: float) -> Op
         )
     most = requests_of(rate, seconds)
     if most is not None and not 1 <= most <= MOST:
-        raise ConfigError(f"Traffic: rate and seconds make {most:,} requests; expected 1 to {MOST:,}")
+        raise ConfigError(
+            f"Traffic: rate and seconds make {amount_text(most)} requests; expected a number {bounds_text(1, MOST)}"
+        )
     if staged and requests is not None and most is not None and requests > most:
-        raise ConfigError(f"Traffic: requests = {requests} is more than the {most} that the stages of rate have")
+        raise ConfigError(
+            f"Traffic: requests = {amount_text(requests)} is more than the {amount_text(most)} that the stages of "
+            "rate have"
+        )
     if isinstance(rate, Ramp) and requests is not None and 0.0 in (rate.start, rate.end):
         raise ConfigError("Ramp: with a number of requests, start and end must be above 0; or give seconds")
     return Open(rate=rate, requests=requests, seconds=seconds, burstiness=burstiness)
@@ -60,7 +65,7 @@ def read_client(client: Any) -> Client:
 
 
 def read_seed(seed: Any) -> int:
-    """A seed: an integer from 0 up. Raises ConfigError for anything else."""
+    """A seed: an integer from 0. Raises ConfigError for anything else."""
     return int(checked_number("Traffic: seed", seed, 0, 2**63 - 1, one=True))
 
 

@@ -7,7 +7,7 @@ from math import inf
 from typing import Any
 
 from graphsim.errors import ConfigError
-from graphsim.units import as_number, short
+from graphsim.units import as_number, bounds_text, short
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,5 +52,5 @@ def _check(name: str, value: Any, least: float | None, *, endless: bool) -> None
     if not isinstance(number, float) or not (number > 0 if least is None else number >= least) or (
         number == inf and not endless
     ):  # fmt: skip
-        bound = "above 0" if least is None else f"from {least:g}"
+        bound = "above 0" if least is None else bounds_text(least)
         raise ConfigError(f"Client: {name} = {short(value)} is not allowed; expected a number {bound}")

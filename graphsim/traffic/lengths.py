@@ -17,7 +17,7 @@ import numpy as np
 from graphsim.errors import ConfigError, choices_text
 from graphsim.traffic.draws import Draws
 from graphsim.traffic.table import Floats, Ints
-from graphsim.units import as_number, checked_number, short
+from graphsim.units import amount_text, as_number, bounds_text, checked_number, short
 
 CLIENTS = ("vllm", "sglang", "inferencemax")
 LONGEST = 10**7
@@ -105,7 +105,7 @@ def read_length(name: str, given: Any, *, pairs: bool = False) -> Length:
 
 
 def draw_lengths(name: str, length: Length, count: int, draws: Draws) -> Ints:
-    """Random lengths: integers from 1 up. Raises ConfigError if a user's own distribution gives less."""
+    """Random lengths: integers from 1. Raises ConfigError if a user's own distribution gives less."""
     if isinstance(length, int):
         return np.full(count, length, dtype=np.int64)
     if isinstance(length, tuple):
@@ -122,7 +122,10 @@ def draw_lengths(name: str, length: Length, count: int, draws: Draws) -> Ints:
     if found.shape != (count,) or found.dtype.kind not in "iuf" or not np.all(np.isfinite(found)):
         raise ConfigError(f"{name}: the distribution gave {short(found)} for {count} requests; expected a number each")
     if count and not 0.5 <= found.min() <= found.max() <= LONGEST:
-        raise ConfigError(f"{name}: the distribution gave {found.min():g} to {found.max():g}; expected 1 to {LONGEST}")
+        raise ConfigError(
+            f"{name}: the distribution gave {amount_text(found.min())} to {amount_text(found.max())}; expected "
+            f"{bounds_text(1, LONGEST)}"
+        )
     return np.asarray(np.maximum(np.rint(found), 1), dtype=np.int64)
 
 
@@ -172,7 +175,7 @@ def length_text(length: Length) -> str:
         low, high = length.bounds if isinstance(length, RangeRatio) else length
         return f"{low} to {high}"
     if isinstance(length, Spread):
-        return f"{length.name}:" + ",".join(f"{key}={value:g}" for key, value in length.numbers)
+        return f"{length.name}:" + ",".join(f"{key}={value:.12g}" for key, value in length.numbers)
     return f"drawn from {len(length.values)} samples" if isinstance(length, Sample) else "of a distribution"
 
 
@@ -187,7 +190,9 @@ def _read_sample(name: str, given: Any, pairs: bool) -> Sample:
     if not shaped or not values.size or isinstance(given, Mapping):
         raise ConfigError(f"{name} = {short(given)} is not allowed; expected {EXPECTED}; lists are of {kind}")
     if not np.all((values >= 1) & (values <= LONGEST) & (values == np.floor(values))):
-        raise ConfigError(f"{name}: the list has {_worst(values):g}; expected whole numbers from 1 to {LONGEST}")
+        raise ConfigError(
+            f"{name}: the list has {amount_text(_worst(values))}; expected whole numbers {bounds_text(1, LONGEST)}"
+        )
     whole = values.astype(np.int64).tolist()
     return Sample(values=tuple(map(tuple, whole)) if values.ndim == 2 else tuple(whole))
 
@@ -217,7 +222,7 @@ def _check(name: str, text: str, spread: Spread) -> None:
     elif numbers.get("mean", 1.0) <= 0 or numbers.get("cv", 1.0) < 1e-3:
         problem = "mean is above 0, and cv from 0.001"
     elif spread.name == "zipf" and (numbers["low"] < 1 or numbers["high"] > 10**6):
-        problem = "low is from 1, and high up to 1000000"
+        problem = f"low is from 1, and high up to {amount_text(10**6)}"
     if problem:
         raise ConfigError(f"{name} = {short(text)} is not allowed: {problem}")
 

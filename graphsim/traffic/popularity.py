@@ -13,7 +13,7 @@ from graphsim.errors import ConfigError, choices_text
 from graphsim.lora.popularity import MOST, Shares, popularity, shares_of
 from graphsim.traffic.draws import Draws, placed
 from graphsim.traffic.table import BASE, Floats, Ints
-from graphsim.units import as_number, checked_number, short
+from graphsim.units import as_number, bounds_text, checked_number, short
 
 MOST_RANK = 10**5
 ROUND_ROBIN = ("round_robin", "round-robin", "distinct")
@@ -176,7 +176,7 @@ def shares(given: str | tuple[float, ...], count: int, what: str = "adapters") -
 def geometric(count: int, given: str, text: str) -> Shares:
     """Shares that decrease by the factor in `text` from each adapter to the next.
 
-    Raises ConfigError unless the factor is a number from 1 up.
+    Raises ConfigError unless the factor is a number from 1.
     """
     try:
         base = float(text)
@@ -263,8 +263,8 @@ def _rank(rank: Any, given: Any) -> int:
     number = as_number(rank)
     if not isinstance(number, float) or not 1 <= number <= MOST_RANK or number != int(number):
         raise ConfigError(
-            f"Traffic: ranks = {short(given)}: {short(rank)} is not allowed; expected whole numbers from 1 to "
-            f"{MOST_RANK:,}"
+            f"Traffic: ranks = {short(given)}: {short(rank)} is not allowed; expected whole numbers "
+            f"{bounds_text(1, MOST_RANK)}"
         )
     return int(number)
 

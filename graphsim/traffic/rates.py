@@ -11,7 +11,7 @@ import numpy as np
 
 from graphsim.errors import ConfigError, choices_text
 from graphsim.traffic.table import Floats
-from graphsim.units import as_number, checked_number, short
+from graphsim.units import amount_text, as_number, checked_number, short
 
 STRATEGIES = ("linear", "exponential")
 MOST = 10**8
@@ -81,7 +81,10 @@ class Bursts:
         """
         cycles = ceil(seconds / self.every_s - 1e-9)
         if cycles > 10**6:
-            raise ConfigError(f"Bursts: every_s = {self.every_s:g} makes {cycles:,} cycles; expected up to 1,000,000")
+            raise ConfigError(
+                f"Bursts: every_s = {amount_text(self.every_s)} makes {amount_text(cycles)} cycles; expected up to "
+                f"{amount_text(10**6)}"
+            )
         found = [Stage(self.rate, self.every_s - self.burst_s), Stage(self.burst_rate, self.burst_s)] * cycles
         if not whole:
             begun = (cycles - 1) * self.every_s
@@ -182,7 +185,7 @@ def _read_stages(stages: Sequence[Any]) -> tuple[Stage, ...]:
             rate = float(checked_number(f"{where}: requests per second", rate, 0.0, whole=False, one=True))
         found.append(Stage(rate, float(checked_number(f"{where}: seconds", seconds, 1e-9, whole=False, one=True))))
     if not 1 <= sum(stage.due for stage in found) <= MOST:
-        raise ConfigError(f"Traffic: the stages of rate = {short(stages)} make no request, or over {MOST:,}")
+        raise ConfigError(f"Traffic: the stages of rate = {short(stages)} make no request, or over {amount_text(MOST)}")
     return tuple(found)
 
 

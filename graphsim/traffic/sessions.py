@@ -18,7 +18,7 @@ from graphsim.traffic.draws import Draws
 from graphsim.traffic.lengths import LONGEST, Spread, draw_lengths, mean_of, read_length, read_spread
 from graphsim.traffic.popularity import ROUND_ROBIN, Drift, read_popularity, shares
 from graphsim.traffic.table import NOBODY, Floats, Ints, Prefixes
-from graphsim.units import checked_number, short
+from graphsim.units import amount_text, checked_number, short
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,9 +183,11 @@ def turns_text(sessions: Sessions) -> str:
     """The conversations as readable text."""
     parts = []
     if sessions.turns != 1:
-        parts.append("conversations of " + (f"{sessions.mean_turns:g} turns" if sessions.mean_turns else "some turns"))
+        parts.append(
+            "conversations of " + (f"{amount_text(sessions.mean_turns)} turns" if sessions.mean_turns else "some turns")
+        )
     if np.any(sessions.prefix_tokens):
-        parts.append(f"{sessions.prefix_groups} shared prefixes of {sessions.prefix_tokens.mean():g} tokens")
+        parts.append(f"{sessions.prefix_groups} shared prefixes of {amount_text(sessions.prefix_tokens.mean())} tokens")
     if sessions.prompts_per_group is not None:
         parts.append(f"{sessions.texts} prompts repeated")
     return ", ".join(parts)

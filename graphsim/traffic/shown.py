@@ -12,7 +12,7 @@ from graphsim.traffic.popularity import Drift
 from graphsim.traffic.rates import Bursts, Ramp
 from graphsim.traffic.sessions import turns_text
 from graphsim.traffic.table import RequestTable
-from graphsim.units import seconds_text
+from graphsim.units import amount_text, seconds_text
 
 
 def in_short(traffic: Parts) -> str:
@@ -51,7 +51,7 @@ def described(traffic: Parts, table: RequestTable, seconds: float | None) -> str
         wanted = len(np.unique(table.adapter[table.adapter >= 0]))
         lines.append(f"adapters: {_adapters(traffic)}, {wanted:,} of them wanted")
     for number, each in enumerate(traffic.classes):
-        limits = ", ".join(f"{name} {value:g}" for name, value in each.limits.items()) or "no limits"
+        limits = ", ".join(f"{name} {amount_text(value)}" for name, value in each.limits.items()) or "no limits"
         share = float(np.mean(table.group == number))
         lines.append(f"class {each.name}: {share:.1%} of requests, priority {each.priority}, {limits}")
     if isinstance(traffic.source, Recorded):
@@ -63,11 +63,11 @@ def _source(traffic: Parts) -> str:
     source = traffic.source
     if isinstance(source, Closed):
         return f"closed loop of {source.concurrency:,}, {source.requests:,} requests"
-    faster = "" if traffic.speed == 1.0 else f", {traffic.speed:g} times as fast"
+    faster = "" if traffic.speed == 1.0 else f", {amount_text(traffic.speed)} times as fast"
     if not isinstance(source, Open):
         if source.concurrency is not None:
             return f"closed loop of {source.concurrency:,}, {source.count:,} requests of {source.path}"
-        stretched = "" if source.rate is None else f" at {source.rate:g} requests/s"
+        stretched = "" if source.rate is None else f" at {amount_text(source.rate)} requests/s"
         return f"{source.count:,} requests of {source.path}{stretched}{faster}"
     how = "all at once" if source.rate == inf else f"{_rate(source)}, {_gaps(source.burstiness)}"
     return f"{source.count:,} requests, {how}{faster}"
@@ -76,21 +76,26 @@ def _source(traffic: Parts) -> str:
 def _rate(source: Open) -> str:
     rate = source.rate
     if isinstance(rate, tuple):
-        return "then ".join(f"{_pace(stage.rate)} for {stage.seconds:g} s " for stage in rate[:4]).strip() + (
-            f" and {len(rate) - 4} more stages" if len(rate) > 4 else ""
-        )
+        return "then ".join(
+            f"{_pace(stage.rate)} for {amount_text(stage.seconds)} s " for stage in rate[:4]
+        ).strip() + (f" and {len(rate) - 4} more stages" if len(rate) > 4 else "")
     if isinstance(rate, Bursts):
-        return f"{rate.rate:g}/s with bursts of {rate.burst_rate:g}/s for {rate.burst_s:g} of {rate.every_s:g} s"
+        burst = f"{amount_text(rate.burst_rate)}/s for {amount_text(rate.burst_s)} of {amount_text(rate.every_s)} s"
+        return f"{amount_text(rate.rate)}/s with bursts of {burst}"
     return _pace(rate)
 
 
 def _pace(rate: float | Ramp) -> str:
-    return f"{rate.start:g}/s to {rate.end:g}/s ({rate.strategy})" if isinstance(rate, Ramp) else f"{rate:g}/s"
+    return (
+        f"{amount_text(rate.start)}/s to {amount_text(rate.end)}/s ({rate.strategy})"
+        if isinstance(rate, Ramp)
+        else f"{amount_text(rate)}/s"
+    )
 
 
 def _gaps(burstiness: float) -> str:
     known = {1.0: "Poisson", inf: "constant gaps"}
-    return known.get(burstiness, f"gamma gaps of shape {burstiness:g}")
+    return known.get(burstiness, f"gamma gaps of shape {amount_text(burstiness)}")
 
 
 def _lengths(traffic: Parts) -> list[str]:

@@ -12,6 +12,7 @@ from graphsim.traffic.draws import Draws
 from graphsim.traffic.parts import Parts, Recorded
 from graphsim.traffic.popularity import Adapters
 from graphsim.traffic.table import Floats, Ints, Prefixes, RequestTable
+from graphsim.units import amount_text
 
 
 def recorded_table(traffic: Parts, recorded: Recorded) -> RequestTable:
@@ -23,7 +24,7 @@ def recorded_table(traffic: Parts, recorded: Recorded) -> RequestTable:
     elif recorded.rate is not None:
         last = np.nanmax(arrival)
         if not last > 0:
-            paced = f"they cannot be brought to {recorded.rate:g} requests/s"
+            paced = f"they cannot be brought to {amount_text(recorded.rate)} requests/s"
             raise ConfigError(f"{recorded.path}: all requests come at once, so {paced}")
         arrival = arrival * (recorded.count / recorded.rate / last)
     found = replace(rows, arrival_s=arrival)

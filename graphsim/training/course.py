@@ -8,7 +8,7 @@ import numpy as np
 
 from graphsim.deployment.scenarios import count
 from graphsim.errors import ConfigError
-from graphsim.units import Num, as_number, parse_quantity, short
+from graphsim.units import Num, as_number, bounds_text, parse_quantity, short
 
 DISK_BYTES_PER_S = 1000 * 2.0**20
 """Disk rate of a cloud's network volume as offered with it: Amazon EC2 API, CreateVolume, `Throughput` of a gp3
@@ -135,5 +135,5 @@ def _number(name: str, value: object, *, least: float | None = None, most: float
         enough = np.greater(number, 0.0) if least is None else np.greater_equal(number, least)
         if np.all(enough & np.less_equal(number, most)):
             return number
-    bounds = "above 0" if least is None else f"from {least:g} on" if most == np.inf else f"from {least:g} to {most:g}"
+    bounds = "above 0" if least is None else bounds_text(least, float(most))
     raise ConfigError(f"{name} = {short(value)} is not allowed; expected a number {bounds}")

@@ -111,7 +111,7 @@ class Plan:
         rows += [("time", time_text(number(self.total_s, scenario)))]
         rows += [("device hours", f"{number(self.device_hours, scenario):,.4g}")]
         money, joules = number(self.money, scenario), number(self.energy_j, scenario)
-        rows += [("money", f"{money:,.4g} at {number(self.price_per_hour, scenario):g} per hour and device")] * (
+        rows += [("money", f"{money:,.4g} at {number(self.price_per_hour, scenario):,.6g} per hour and device")] * (
             money == money
         )
         rows += [("energy", f"{joules / 3.6e6:,.4g} kWh ({joules_text(joules)})")] * (joules == joules)

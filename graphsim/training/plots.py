@@ -14,7 +14,7 @@ from graphsim.display.training import DIRECTIONS, MEMORY_PARTS, busy_s, kind_tex
 from graphsim.errors import ConfigError, choices_text
 from graphsim.ops.kinds import Kind
 from graphsim.training.view import ShownStep, title_of
-from graphsim.units import bytes_text, seconds_text
+from graphsim.units import amount_text, bytes_text, seconds_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,7 +126,7 @@ def plot_ways(frame: pd.DataFrame, names: Sequence[str]) -> Figure:
 
 
 def _said(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return amount_text(value) if isinstance(value, float) else str(value)
 
 
 def _legend_below(ax: Axes) -> None:

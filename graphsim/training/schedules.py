@@ -21,6 +21,7 @@ from graphsim.deployment.parallelism import SCHEDULES
 from graphsim.errors import ConfigError, choices_text
 from graphsim.training.bidirectional import bidirectional_order
 from graphsim.training.slots import BOTH, FORWARD, INPUT, WEIGHT, Slot
+from graphsim.units import amount_text
 
 MOST_SLOTS = 10**5
 """Most slots of a schedule: several times those of the largest published runs, and some seconds of work."""
@@ -115,7 +116,8 @@ def _check(name: str, stages: int, micro_batches: int, virtual: int) -> None:
     if stages * micro_batches * virtual > MOST_SLOTS:
         raise ConfigError(
             f"accumulate = {micro_batches} is not allowed with parallelism.pp = {stages} and virtual_stages = "
-            f"{virtual}; expected at most {MOST_SLOTS // (stages * virtual)} micro-batches, {MOST_SLOTS} of all stages "
+            f"{virtual}; expected at most {amount_text(MOST_SLOTS // (stages * virtual))} micro-batches, "
+            f"{amount_text(MOST_SLOTS)} of all stages "
             "together"
         )
 

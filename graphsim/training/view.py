@@ -13,7 +13,7 @@ from graphsim.deployment.basis import Basis
 from graphsim.display.nodes import number
 from graphsim.display.training import DIRECTIONS, busy_s, kind_text
 from graphsim.training.setup import TrainingSetup
-from graphsim.units import Num, bytes_text, count_text, scaled, seconds_text
+from graphsim.units import Num, amount_text, bytes_text, count_text, scaled, seconds_text
 
 FIGURES = ("step_s", "tokens_per_s", "tokens_per_s_per_gpu", "mfu", "hfu", "trainable_parameters")
 """Numbers of an estimate, one for each scenario."""
@@ -98,7 +98,7 @@ def method_text(estimate: ShownStep) -> str:
     """`lora rank 16`; `qlora rank 16 (dora)`."""
     setup = estimate.setup
     lora = setup.deployment.adapter
-    method = setup.method.name + (f" rank {np.max(lora.rank):g}" if lora is not None else "")
+    method = setup.method.name + (f" rank {amount_text(np.max(lora.rank))}" if lora is not None else "")
     if lora is not None and lora.variant not in ("lora", setup.method.name):
         method += f" ({lora.variant})"
     return method
@@ -108,12 +108,12 @@ def asked_of(estimate: ShownStep, scenario: int = 0) -> list[str]:
     """The request, in few words."""
     setup = estimate.setup
     degrees = setup.deployment.parallelism
-    parts = [f"{number(setup.batch, scenario):g} x {number(setup.seq_len, scenario):,.0f} tokens"]
+    parts = [f"{amount_text(number(setup.batch, scenario))} x {amount_text(number(setup.seq_len, scenario))} tokens"]
     accumulate = number(setup.accumulate, scenario)
-    parts += [f"{accumulate:g} micro-batches"] if accumulate > 1 else []
+    parts += [f"{amount_text(accumulate)} micro-batches"] if accumulate > 1 else []
     for name in ("tp", "pp", "cp", "ep", "sp", "dp"):
         value = number(getattr(degrees, name, 1), scenario)
-        parts += [f"{name} {value:g}"] if value > 1 else []
+        parts += [f"{name} {amount_text(value)}"] if value > 1 else []
     parts += [setup.sharding] if number(degrees.dp, scenario) > 1 else []
     parts += [f"recomputation {setup.recompute}"] if setup.recompute != "none" else []
     parts += [f"{setup.optimizer.name}", setup.deployment.precision.name]

@@ -58,7 +58,7 @@ def _per_token(found: Outcome, run: MeasuredRun, statistic: str, what: str, meas
     if not found.whole:
         return np.nan, "gaps of a part of a run are not told apart"
     share = 2.0 * float(statistic[1:]) / 100.0 - 1.0
-    return run_figure(found, f"p{100.0 * share:g}_itl_ms"), ""
+    return run_figure(found, f"p{100.0 * share:.6g}_itl_ms"), ""
 
 
 def _counted(run: MeasuredRun, measured: float, gaps: float) -> float:

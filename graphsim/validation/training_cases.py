@@ -17,6 +17,7 @@ from graphsim.files.measured import Row
 from graphsim.hardware import Hardware
 from graphsim.lora.config import LoraConfig
 from graphsim.models.config import ModelConfig
+from graphsim.units import amount_text
 from graphsim.validation.training_cells import number_of, text_of
 from graphsim.validation.training_devices import device_of
 from graphsim.validation.training_lengths import length_of, squares_of, told_of
@@ -208,7 +209,10 @@ def _batches(row: Row, dp: int) -> tuple[float, float]:
         if not batch:
             batch = share / accumulate if accumulate and share % accumulate == 0 else 1.0
         if share < 1 or share % batch:
-            raise ConfigError(f"global_batch = {whole:g} is not a multiple of micro_batch = {batch:g} times dp = {dp}")
+            raise ConfigError(
+                f"global_batch = {amount_text(whole)} is not a multiple of micro_batch = {amount_text(batch)} times "
+                f"dp = {dp}"
+            )
         return batch, share / batch
     if not batch:
         raise ConfigError("micro_batch is not stated, and nothing says what it follows from")

@@ -95,8 +95,8 @@ def given(price: Any) -> Callable[..., Any]:
     [
         (lambda cost: 3.0, "gave 3.0 for Gemm 'c_attn'; expected a Cost"),
         (lambda cost: None, "gave None for Gemm 'c_attn'; expected a Cost"),
-        (lambda cost: Cost(busy_s=-1.0), "gave busy_s = -1.0 for Gemm 'c_attn'; expected seconds from 0 up"),
-        (lambda cost: Cost(busy_s=float("nan")), "gave busy_s = nan for Gemm 'c_attn'; expected seconds from 0 up"),
+        (lambda cost: Cost(busy_s=-1.0), "gave busy_s = -1.0 for Gemm 'c_attn'; expected seconds from 0"),
+        (lambda cost: Cost(busy_s=float("nan")), "gave busy_s = nan for Gemm 'c_attn'; expected seconds from 0"),
         (lambda cost: Cost(busy_s=1.0, launch_s=np.inf), "gave launch_s = inf for Gemm 'c_attn'"),
         (lambda cost: Cost(busy_s="long"), "gave busy_s = 'long' for Gemm 'c_attn'"),  # type: ignore[arg-type]
     ],

@@ -279,7 +279,7 @@ def test_a_derived_profile_does_not_claim_the_sources_of_its_base(tmp_path: Path
         ),
         ({"base": "vllm", "shrink": [{"tokens": 128, "rows": 1, "columns": 1}]}, "expected a first entry at tokens 0"),
         ({"base": "vllm", "shrink": [{"rows": 1, "columns": 1}] * 2}, "has two entries with the same tokens"),
-        ({"disk_bytes_per_s": 0}, "disk_bytes_per_s = 0 is not allowed; expected a number from 1e+06"),
+        ({"disk_bytes_per_s": 0}, "disk_bytes_per_s = 0 is not allowed; expected a number from 1 MB/s "),
         ({"cold_disk_bytes_per_s": 0}, "cold_disk_bytes_per_s = 0 is not allowed"),
         ({"sources": {"colour": "red"}}, "is not a field that has a source"),
         (7, "engine = 7 is not allowed"),

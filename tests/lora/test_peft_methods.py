@@ -111,7 +111,7 @@ def test_default_targets_are_those_of_peft() -> None:
         ),
         ({"peft_type": "LOHA", "target_modules": ["q_proj", "embed_tokens"]}, "variant 'loha' goes on linear layers"),
         ({"peft_type": "TRAINABLE_TOKENS", "token_indices": []}, "token_indices = [] is not allowed"),
-        ({"peft_type": "TRAINABLE_TOKENS", "token_indices": [3, 3]}, "expected different row numbers from 0 up"),
+        ({"peft_type": "TRAINABLE_TOKENS", "token_indices": [3, 3]}, "expected different row numbers from 0"),
         ({"peft_type": "LORA", "trainable_token_indices": {"embed_tokens": "x"}}, "embed_tokens = 'x' is not allowed"),
         ({"peft_type": "LORA", "layer_replication": [[2, 1]]}, "layer_replication = [[2, 1]] is not allowed"),
         ({"peft_type": "LORA", "layer_replication": [[0, 9]]}, "the model has layers 0 to 3"),

@@ -184,7 +184,7 @@ def test_stages_that_do_not_wait_at_the_optimizer_start_the_next_step_earlier():
     (("1f1", 4, 8, 1), "did you mean '1f1b'"), (("1f1b", 4, 0, 1), "micro_batches = 0"),
     (("zb-v", 4, 8, 2), "virtual_stages = 2 is not allowed"), (("dualpipe", 3, 8, 1), "expected an even number"),
     (("interleaved", 1000, 10**6, 8), "accumulate = 1000000 is not allowed .* at most 12 micro-batches"),
-    (("zb-h1", 8, 10**5, 1), "at most 12500 micro-batches"),
+    (("zb-h1", 8, 10**5, 1), "at most 12,500 micro-batches, 100,000 of all stages together"),
 ])  # fmt: skip
 def test_what_there_is_no_schedule_for_is_refused(asked, said):
     with pytest.raises(gs.ConfigError, match=said):

@@ -20,7 +20,7 @@ from graphsim.models.phase import prefill
 from graphsim.ops import Sharding
 from graphsim.ops.type_guards import is_expert_gemm
 from graphsim.symbolic.questions import is_known
-from graphsim.units import Num
+from graphsim.units import Num, amount_text
 
 if TYPE_CHECKING:
     from graphsim.deployment.deployment import Deployment
@@ -92,7 +92,7 @@ def _ranks(lora: LoraConfig, limits: Limits) -> Iterator[Broken]:
         )  # fmt: skip
     offers = limits.get("max_lora_rank")
     if offers:
-        offered = ", ".join(f"{size:g}" for size in offers.offered)
+        offered = ", ".join(amount_text(size) for size in offers.offered)
         for asked, value, here in (
             ("lora.max_lora_rank", reserved, given & _is_none_of(reserved, offers.offered)),
             ("lora.rank", rank, _there(lora) & np.equal(reserved, 0.0)

@@ -13,6 +13,7 @@ from graphsim.export.deployment_files.described import Launch
 from graphsim.export.deployment_files.flags import TRTLLM_CONFIG
 from graphsim.serving.engine_flags import OF_ENGINES, OWN
 from graphsim.speculation.speculation import MTP, NGRAM
+from graphsim.units import amount_text
 
 LOOKUP_TOKENS = 4
 """Largest n-gram, in tokens, that an n-gram draft looks up; engines require a value."""
@@ -55,7 +56,7 @@ VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 def _vllm_rank(rank: int) -> int:
     fitting = [each for each in VLLM_RANKS if each >= rank]
     if not fitting:
-        raise ConfigError(f"lora.rank = {rank} is more than vLLM serves; expected up to {VLLM_RANKS[-1]}")
+        raise ConfigError(f"lora.rank = {rank} is more than vLLM serves; expected up to {amount_text(VLLM_RANKS[-1])}")
     return fitting[0]
 
 
@@ -255,7 +256,7 @@ def _modules(flag: str, adapters: Mapping[str, str]) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
 _WRITERS: Mapping[str, Callable[[Launch], tuple[list[str], Config]]] = {

@@ -27,7 +27,7 @@ from graphsim.files.written import write_text
 from graphsim.lora.config import LoraConfig
 from graphsim.ops.precision import Precision
 from graphsim.symbolic.javascript import Script, runtime
-from graphsim.units import Num, short
+from graphsim.units import Num, bounds_text, short
 
 _SCRIPTS = ("model.js", "chart.js", "controls.js", "ui.js")
 
@@ -97,7 +97,7 @@ def explore(
 def _degrees(degrees: Sequence[int]) -> list[int]:
     good = isinstance(degrees, Sequence) and not isinstance(degrees, str)
     if not good or not all(isinstance(degree, int) and 1 <= degree <= 1024 for degree in degrees):
-        raise ConfigError(f"degrees = {short(degrees)} is not allowed; expected whole numbers from 1 to 1024")
+        raise ConfigError(f"degrees = {short(degrees)} is not allowed; expected whole numbers {bounds_text(1, 1024)}")
     return list(degrees)
 
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import torch
 
+from graphsim.units import amount_text
+
 IMAGE_PARTS = ("vision_config", "vision_encoder_config", "vit_config")
 SOUND_PARTS = ("audio_config", "encoder_config", "speech_config")
 """Possible names of a tower's own config."""
@@ -55,7 +57,7 @@ class Tower:
     def note(self) -> str:
         """How the run at one size applies to other sizes, as a sentence."""
         if self.medium == "sound":
-            return f"sound passes its tower in clips of {self.seconds:g} s, the last one filled up"
+            return f"sound passes its tower in clips of {amount_text(self.seconds)} s, the last one filled up"
         height, width = self.size
         if self.native:
             return f"an image passes its tower as often as {height} x {width} pixels fit into it, attention included"

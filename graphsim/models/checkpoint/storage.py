@@ -18,6 +18,7 @@ from graphsim.files.tensors import StoredTensor
 from graphsim.models.checkpoint.expected import Weight
 from graphsim.ops.formats import Format
 from graphsim.ops.linear import stored_bytes
+from graphsim.units import amount_text
 
 MAIN = ("weight", "qweight", "weight_packed", "W_q", "blocks", "")
 """Parts that hold the matrix itself; "" for a parameter that is not in a module."""
@@ -93,7 +94,7 @@ def matrix_problem(weight: Weight, parts: Mapping[str, StoredTensor], matrix: tu
     else:
         right = _family(main.dtype, stored, family) == family and (family == "other" or abs(stored - bits) <= 0.5)
     if not right:
-        return f"is stored in {main.dtype} ({stored:g} bits), the config says {said}"
+        return f"is stored in {main.dtype} ({amount_text(stored)} bits), the config says {said}"
     return "" if unpacked else _size_problem(form, parts, matrix, elements)
 
 

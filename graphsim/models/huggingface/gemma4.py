@@ -35,7 +35,7 @@ def gemma4(fields: Fields, name: str) -> ModelConfig:
     slides = windows(fields, dims.layers, lambda i: (i + 1) % 6 != 0)
     slides[-1] = 0  # as in transformers, regardless of `layer_types` (`Gemma4TextConfig`)
     if fields.raw("sliding_window") == 0:
-        fields.problem("sliding_window", "is not allowed; expected a whole number from 1 up")
+        fields.problem("sliding_window", "is not allowed; expected a whole number from 1")
     blocks: list[Layer] = []
     for i, window in enumerate(slides):
         reuses = i >= dims.layers - shared > 0

@@ -65,7 +65,7 @@ def hunyuan3(fields: Fields, name: str) -> ModelConfig:
     dims = read_dims(fields)
     attention = attention_of(fields, dims, qk=QkNorm.HEAD)
     if fields.raw("num_shared_experts", 1) == 0:
-        fields.problem("num_shared_experts", "is not allowed; expected a whole number from 1 up")
+        fields.problem("num_shared_experts", "is not allowed; expected a whole number from 1")
     bias = fields.flag("mlp_bias", False)
     unused(fields, "qk_norm")
     blocks = dense_then_sparse(fields, dims, attention, first=1, adapted=False, bias=bias)

@@ -12,7 +12,7 @@ from graphsim.models.layers.base import Layer
 from graphsim.models.layers.mlp import Mlp, MlpNames
 from graphsim.models.layers.moe import Moe, MoeNames
 from graphsim.models.layers.ssm import Mamba2
-from graphsim.units import short
+from graphsim.units import bounds_text, short
 
 _LETTERS = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
 _NAMES = {"linear_attention": "mamba", "full_attention": "attention"}
@@ -54,7 +54,9 @@ def _listed(fields: Fields) -> list[str]:
     letters = [_LETTERS.get(letter, letter) for letter in pattern if letter != "|"]
     listed = [_NAMES.get(kind, kind) for kind in names] or letters or ["mamba", "moe", "attention", "mlp"]
     if len(listed) > MOST_LAYERS:
-        fields.problems.append(f"hybrid_override_pattern names {len(listed)} layers, expected 1 to {MOST_LAYERS}")
+        fields.problems.append(
+            f"hybrid_override_pattern names {len(listed)} layers, expected a number {bounds_text(1, MOST_LAYERS)}"
+        )
         return ["mlp"]
     return listed
 

@@ -17,6 +17,7 @@ from graphsim.models.yaml.layers import Nothing, read_block_layers
 from graphsim.models.yaml.overrides import says_nothing
 from graphsim.models.yaml.places import Place, Sizes
 from graphsim.models.yaml.sections import MOST_TOKENS, MOST_WIDTH
+from graphsim.units import bounds_text
 
 MEDIA = ("image", "sound", "none")
 MOST_SECONDS, DEFAULT_SIZE = 10**6, (1024, 1024)
@@ -112,7 +113,7 @@ def _cut(fields: Fields, media: str, sections: Sequence[Section]) -> Cut:
     size = fields.sequence("image_size", most=2) or DEFAULT_SIZE
     native = fields.flag("native", False)
     if not (len(size) == 2 and all(isinstance(side, int) and 1 <= side <= MOST_PIXELS for side in size)):
-        fields.problem("image_size", f"is not allowed; expected height and width from 1 to {MOST_PIXELS}")
+        fields.problem("image_size", f"is not allowed; expected height and width {bounds_text(1, MOST_PIXELS)}")
         size = DEFAULT_SIZE
     if media != "sound":
         says_nothing(fields, ("seconds",), f"media: {media}")

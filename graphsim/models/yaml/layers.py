@@ -12,6 +12,7 @@ from graphsim.models.yaml import mixers, sections
 from graphsim.models.yaml.blocks import Blocks
 from graphsim.models.yaml.feed_forward import feed_forward
 from graphsim.models.yaml.overrides import Overrides
+from graphsim.units import amount_text, bounds_text
 
 MOST_LAYERS = 10_000
 _HINTS = {
@@ -57,11 +58,13 @@ class _Reader:
         """The layers of a list of groups."""
         layers: list[Layer] = []
         if not given:
-            self.model.problem("layers", f"is empty; expected a number from 1 to {MOST_LAYERS}, or a list of groups")
+            self.model.problem(
+                "layers", f"is empty; expected a number {bounds_text(1, MOST_LAYERS)}, or a list of groups"
+            )
         for pattern, times in self._patterns(given):
             body = [self.layer(levels) for levels in pattern]
             if len(layers) + len(body) * times > MOST_LAYERS:
-                self.model.problems.append(f"layers: more than {MOST_LAYERS} in all; allowed: at most {MOST_LAYERS}")
+                self.model.problems.append(f"layers: more than {amount_text(MOST_LAYERS)} in all, the most allowed")
                 break
             layers += body * times
         return tuple(layers)

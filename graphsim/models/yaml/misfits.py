@@ -16,7 +16,7 @@ from graphsim.models.phase import Phase
 from graphsim.models.yaml.places import DECODE, HEAD, PROMPT, Place, Sizes
 from graphsim.ops import EncoderOutput, Gemm, Input
 from graphsim.ops.precision import load_precision
-from graphsim.units import Num
+from graphsim.units import Num, amount_text
 
 
 def misfits(program: custom.Program, place: Place, sizes: Sizes) -> list[str]:
@@ -72,7 +72,7 @@ def _wrong(block: custom.CustomBlock, place: Place, sizes: Sizes, phase: Phase) 
     wide, width = sizes.hidden * sizes.streams, float(found / phase.tokens)
     if width != wide:
         expected = f"hidden_size * streams = {wide}" if sizes.streams > 1 else f"hidden_size = {wide}"
-        yield f"the last node '{last}' yields {width:g} elements per token; expected {expected}"
+        yield f"the last node '{last}' yields {amount_text(width)} elements per token; expected {expected}"
 
 
 def _wrong_logits(graph: nx.DiGraph, last: str, width: Num, vocabulary: int) -> Iterator[str]:
@@ -82,9 +82,9 @@ def _wrong_logits(graph: nx.DiGraph, last: str, width: Num, vocabulary: int) -> 
         yield f"a head has one gemm with head: true, which yields the logits{listed}"
     elif graph.nodes[heads[0]]["op"].n != vocabulary:
         found = graph.nodes[heads[0]]["op"].n
-        yield f"the head's gemm '{heads[0]}' has n = {found:g}; expected vocab_size = {vocabulary}"
+        yield f"the head's gemm '{heads[0]}' has n = {amount_text(found)}; expected vocab_size = {vocabulary}"
     if width != vocabulary:
-        yield f"the last node '{last}' yields {float(width):g} elements per row of logits; expected {vocabulary}"
+        yield f"the last node '{last}' yields {amount_text(width)} elements per row of logits; expected {vocabulary}"
 
 
 def _differing(program: custom.TwoPrograms, place: Place, sizes: Sizes) -> Iterator[str]:

@@ -13,6 +13,7 @@ from graphsim.files.reading import Fields
 from graphsim.models.layers.custom import INPUT, STEP_NAMES
 from graphsim.models.yaml import sections
 from graphsim.models.yaml.overrides import Overrides
+from graphsim.units import amount_text, bounds_text
 
 MODEL_NAMES = (
     "hidden_size", "vocab_size", "max_positions",
@@ -52,7 +53,9 @@ def _given(layer: Overrides) -> dict[str, tuple[Fields, Any]]:
     found: dict[str, tuple[Fields, Any]] = {}
     for fields in reversed(layer.below("fields").levels):
         if len(fields.data) > MOST_FIELDS:
-            fields.problems.append(f"{fields.path} holds {len(fields.data)} entries; allowed: at most {MOST_FIELDS}")
+            fields.problems.append(
+                f"{fields.path} holds {len(fields.data)} entries; allowed: at most {amount_text(MOST_FIELDS)}"
+            )
             continue
         for key in fields.data:
             value = fields.raw(key)
@@ -136,7 +139,7 @@ def whole(
 ) -> int:
     """An integer within bounds, computed by arithmetic on the known names."""
     raw = fields.raw(key)
-    allowed = f"a whole number from {least} to {most}, or arithmetic that yields one"
+    allowed = f"a whole number {bounds_text(least, most)}, or arithmetic that yields one"
     if raw is None:
         if default is None:
             fields.problems.append(f"{fields.name(key)} is missing, expected {allowed}")
@@ -149,7 +152,7 @@ def whole(
         return max(least, 1)
     number = float(expression.evaluate(known))
     if not (np.isfinite(number) and number == np.floor(number) and least <= number <= most):
-        found = f" ({number:g})" if isinstance(raw, str) else ""
+        found = f" ({amount_text(number)})" if isinstance(raw, str) else ""
         fields.problem(key, f"is not allowed{found}; expected {allowed}")
         return max(least, 1)
     return int(number)

@@ -9,7 +9,7 @@ from typing import Any
 from graphsim.errors import ConfigError
 from graphsim.serving.fleet.registry import router_name, router_of
 from graphsim.serving.fleet.scaling import Scaling
-from graphsim.units import as_number, checked_number, short
+from graphsim.units import as_number, bounds_text, checked_number, short
 
 MOST_REPLICAS = 10_000
 DEFAULT_ROUTER = "least-loaded"
@@ -54,7 +54,7 @@ def fleet_options(
         raise ConfigError(f"serve: scaling = {short(scaling)} is not a Scaling; expected Scaling(target=…)")
     if scaling is not None and not scaling.least <= count <= scaling.most:
         raise ConfigError(
-            f"serve: replicas = {count} at the start is not allowed; expected {scaling.least} to {scaling.most}, "
-            "the least and most of scaling"
+            f"serve: replicas = {count} at the start is not allowed; expected a number "
+            f"{bounds_text(scaling.least, scaling.most)}, the least and most of scaling"
         )
     return FleetOptions(replicas=int(count), router=router, view_age_s=age, scaling=scaling)

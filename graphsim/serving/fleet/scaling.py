@@ -11,7 +11,7 @@ import numpy as np
 from graphsim.analysis.slots import footprint_of
 from graphsim.deployment.deployment import DEFAULT_ENGINE, Deployment
 from graphsim.errors import ConfigError
-from graphsim.units import as_number, short
+from graphsim.units import amount_text, as_number, bounds_text, short
 
 EVERY_S, TOLERANCE, CALM_S = 15.0, 0.1, 300.0
 """Of Kubernetes' horizontal pod autoscaler: its sync period, the ratio within which it does nothing, and for how long a
@@ -53,7 +53,7 @@ class Scaling:
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigError(f"scaling: {name} = {short(value)} is not allowed; expected a whole number from 1")
         if self.least > self.most:
-            raise ConfigError(f"scaling: least = {self.least} is above most = {self.most}")
+            raise ConfigError(f"scaling: least = {amount_text(self.least)} is above most = {amount_text(self.most)}")
 
     def wanted(self, replicas: int, load: float) -> int:
         """The wanted number, from the current replicas and all their requests."""
@@ -66,7 +66,7 @@ class Scaling:
 def _check(name: str, value: Any, least: float | None) -> None:
     number = as_number(value)
     if not isinstance(number, float) or number == inf or not (number > 0.0 if least is None else number >= least):
-        bound = "above 0" if least is None else f"from {least:g}"
+        bound = "above 0" if least is None else bounds_text(least)
         raise ConfigError(f"scaling: {name} = {short(value)} is not allowed; expected a number {bound}")
 
 

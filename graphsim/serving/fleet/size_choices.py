@@ -12,7 +12,7 @@ from graphsim.serving.engine_flags import all_names
 from graphsim.serving.fleet.options import DEFAULT_ROUTER, MOST_REPLICAS
 from graphsim.serving.fleet.registry import router_name, router_of
 from graphsim.speculation.speculation import checked_speculation
-from graphsim.units import checked_number, entries_of, short
+from graphsim.units import bounds_text, checked_number, short
 
 DEGREES = ("tp", "pp", "ep", "cp")
 DESCRIBED = ("engine", "precision", "cost")
@@ -90,8 +90,8 @@ def _replicas(given: list[Any] | None) -> tuple[int, ...]:
     for value in given:
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_REPLICAS:
             raise ConfigError(
-                f"size_fleet: choices.replicas = {short(value)} is not allowed; expected whole numbers from 1 to "
-                f"{MOST_REPLICAS:,}"
+                f"size_fleet: choices.replicas = {short(value)} is not allowed; expected whole numbers "
+                f"{bounds_text(1, MOST_REPLICAS)}"
             )
     return tuple(sorted(given))
 

@@ -19,6 +19,7 @@ from graphsim.traffic.formats.cells import MOST_TIME, MOST_TOKENS, Record, per_r
 from graphsim.traffic.formats.found import Found
 from graphsim.traffic.formats.trace import Wanted
 from graphsim.traffic.table import Floats
+from graphsim.units import amount_text, bounds_text
 
 LAYOUT = "a result of vllm bench serve --save-detailed or SGLang's bench_serving --output-details"
 
@@ -92,7 +93,7 @@ def _tokens(record: Record, key: str, count: int | None) -> Floats:
     wrong = ~((found <= MOST_TOKENS) & (found == np.floor(found)))
     if wrong.any():
         row = int(wrong.argmax())
-        raise record.wrong(f"{key}[{row}]", record.data[key][row], f"a whole number from 0 to {MOST_TOKENS}")
+        raise record.wrong(f"{key}[{row}]", record.data[key][row], f"a whole number {bounds_text(0, MOST_TOKENS)}")
     return found
 
 
@@ -102,7 +103,7 @@ def _gaps(record: Record, count: int) -> list[list[float]]:
         raise record.wrong("itls", values, f"a list for each of {count} requests")
     for row, own in enumerate(values):
         if not isinstance(own, list) or not all(_is_time(gap) for gap in own):
-            raise record.wrong(f"itls[{row}]", own, "a list of seconds from 0 up")
+            raise record.wrong(f"itls[{row}]", own, "a list of seconds from 0")
     return values
 
 
@@ -128,5 +129,6 @@ def _sent(answered: Answered, seed: int) -> tuple[Floats, list[str]]:
     if math.isinf(rate):
         return np.zeros(count), ["the file does not say when requests were sent: all of them at once, as its rate says"]
     gaps = np.random.default_rng(seed).exponential(1.0 / rate, count)
-    note = f"the file does not say when requests were sent: drawn as a Poisson process of {rate:g}/s (seed {seed})"
+    process = f"a Poisson process of {amount_text(rate)}/s (seed {seed})"
+    note = f"the file does not say when requests were sent: drawn as {process}"
     return np.cumsum(gaps) - (gaps[0] if count else 0.0), [note]

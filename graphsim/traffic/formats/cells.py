@@ -13,7 +13,7 @@ import numpy as np
 from graphsim.errors import ConfigError, choices_text
 from graphsim.files.measured import numbers_of
 from graphsim.traffic.table import Floats, Ints
-from graphsim.units import short
+from graphsim.units import bounds_text, short
 
 MOST_TOKENS = 10**9
 MOST_TIME = 1e19
@@ -38,13 +38,13 @@ class Record:
         return ConfigError(f"{self.path}: line {self.line}: {key} = {short(value)} is not allowed; expected {allowed}")
 
     def number(self, key: str, most: float = MOST_TIME) -> Number:
-        """The finite number from 0 up under a key. Raises ConfigError for anything else."""
+        """The finite number from 0 under a key. Raises ConfigError for anything else."""
         if key not in self.data:
             names = choices_text(key, [" ".join(str(name).split())[:40] for name in self.data])
             raise ConfigError(f"{self.path}: line {self.line}: {key} is missing; {names}")
         value = self.data[key]
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
-            raise self.wrong(key, value, f"a number from 0 to {most:g}")
+            raise self.wrong(key, value, f"a number {bounds_text(0, most)}")
         return value
 
     def tokens(self, key: str) -> int:
@@ -74,7 +74,7 @@ class Record:
 def column(
     path: Path, name: str, values: Any, lines: Ints, *, most: float = MOST_TIME, whole: bool = False, unit: str = ""
 ) -> Floats:
-    """A table's column as finite numbers from 0 up.
+    """A table's column as finite numbers from 0.
 
     path: the file
     name: name of the column
@@ -99,7 +99,7 @@ def column(
         shown = shown_cell(series.iloc[row])
         kind = "a whole number" if whole else "a number"
         raise ConfigError(
-            f"{path}: line {lines[row]}: {name} = {shown} is not allowed; expected {kind}{unit} from 0 to {most:g}"
+            f"{path}: line {lines[row]}: {name} = {shown} is not allowed; expected {kind}{unit} {bounds_text(0, most)}"
         )
     return np.asarray(found, dtype=float)
 
@@ -119,7 +119,7 @@ def per_request(path: Path, line: int, name: str, values: Any, count: int | None
     name: name of the list
     values: the list
     count: required length
-    Raises ConfigError naming the list, and the first entry that is not a finite number from 0 up.
+    Raises ConfigError naming the list, and the first entry that is not a finite number from 0.
     """
     where = f"{path}: line {line}: {name}"
     if not isinstance(values, list):
@@ -132,7 +132,7 @@ def per_request(path: Path, line: int, name: str, values: Any, count: int | None
             found[index] = np.nan
         elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST_TIME:
             raise ConfigError(
-                f"{where}[{index}] = {short(value)} is not allowed; expected a number from 0 to {MOST_TIME:g}"
+                f"{where}[{index}] = {short(value)} is not allowed; expected a number {bounds_text(0, MOST_TIME)}"
             )
         else:
             found[index] = value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import isinf
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from graphsim.traffic.formats.adapters import numbered
 from graphsim.traffic.formats.cells import Number, since_first
 from graphsim.traffic.formats.trace import Trace, Wanted
 from graphsim.traffic.table import NOBODY, Floats, Ints, Prefixes, request_table
-from graphsim.units import short
+from graphsim.units import amount_text, short
 
 Chain = tuple[Sequence[int], Sequence[int]]
 """Segments of a prompt and their ends in tokens, as in `Prefixes`."""
@@ -25,7 +26,7 @@ class Found:
     """Requests as read from a file.
 
     seconds: time of sending of each request; nan if it follows another
-    input_tokens, output_tokens: integers from 0 up
+    input_tokens, output_tokens: integers from 0
     after: earlier row whose answer each request waits for
     think_s: pause in seconds after that answer
     adapter: adapter name of each request
@@ -132,7 +133,8 @@ def _chosen(
 
 def _cut_text(wanted: Wanted, count: int) -> str:
     window = wanted.start_s > 0.0 or wanted.seconds < float("inf")
-    return f" in the {wanted.seconds:g} s from {wanted.start_s:g} s on, of {count} in all" if window and count else ""
+    end = "" if isinf(wanted.seconds) else f" to {amount_text(wanted.start_s + wanted.seconds)} s"
+    return f" from {amount_text(wanted.start_s)} s{end}, of {amount_text(count)} in all" if window and count else ""
 
 
 def prefixes_of(chains: list[Chain], rows: Ints) -> Prefixes | None:

@@ -79,7 +79,7 @@ def _request(rows: _Rows, record: Record, time: Number, leader: int, pause: floa
 def _ids(record: Record, key: str) -> list[int]:
     ids = record.parts(key)
     if any(isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < 2**62 for token in ids):
-        raise record.wrong(key, ids, "a list of whole numbers from 0 up")
+        raise record.wrong(key, ids, "a list of whole numbers from 0")
     return ids
 
 

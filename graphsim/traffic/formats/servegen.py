@@ -22,7 +22,7 @@ from graphsim.traffic.formats.found import Found
 from graphsim.traffic.formats.sources import MOST_REQUESTS, parsed
 from graphsim.traffic.formats.trace import Wanted
 from graphsim.traffic.table import Floats
-from graphsim.units import short
+from graphsim.units import amount_text, short
 
 LAYOUT = "a folder with chunk-N-trace.csv and chunk-N-dataset.json of each client (ServeGen)"
 
@@ -52,11 +52,15 @@ def read(folder: Path, wanted: Wanted) -> Found:
     clients = _clients(folder)
     seconds, notes = wanted.seconds, []
     if math.isinf(seconds):
-        seconds, notes = SECONDS, [f"the first {SECONDS:g} s of the clients' traffic are drawn; seconds=… takes more"]
+        seconds = SECONDS
+        notes = [f"the first {amount_text(SECONDS)} s of the clients' traffic are drawn; seconds=… takes more"]
     drawn = [_client(folder, client, wanted.start_s, seconds, wanted.seed) for client in clients]
     total = sum(len(times) for times, _, _ in drawn)
     if not total:
-        raise ConfigError(f"{folder}: its clients send nothing in the {seconds:g} s from {wanted.start_s:g} s on")
+        raise ConfigError(
+            f"{folder}: its clients send nothing in the {amount_text(seconds)} s from {amount_text(wanted.start_s)} "
+            "s on"
+        )
     times, inputs, outputs = (np.concatenate([part[place] for part in drawn]) for place in range(3))
     order = np.argsort(times, kind="stable")
     owner = np.repeat(clients, [len(part[0]) for part in drawn])[order]
@@ -78,7 +82,7 @@ def _clients(folder: Path) -> list[int]:
     if not found:
         raise ConfigError(f"{folder}: holds no chunk-N-trace.csv; expected {LAYOUT}, or the path of a trace file")
     if len(found) > MOST_CLIENTS:
-        raise ConfigError(f"{folder}: holds {len(found)} clients, allowed: at most {MOST_CLIENTS}")
+        raise ConfigError(f"{folder}: holds {len(found):,} clients, allowed: at most {amount_text(MOST_CLIENTS)}")
     return found
 
 
@@ -103,7 +107,10 @@ def _client(folder: Path, client: int, start_s: float, seconds: float, seed: int
         random = np.random.default_rng([seed, client, int(window.start_s)])
         count = math.floor(window.rate * window.seconds + random.random())
         if count > MOST_REQUESTS:
-            raise ConfigError(f"{path}: line {window.line}: {count} requests in one window, allowed: {MOST_REQUESTS}")
+            raise ConfigError(
+                f"{path}: line {window.line}: {amount_text(count)} requests in one window, allowed: "
+                f"{amount_text(MOST_REQUESTS)}"
+            )
         times = window.start_s + _times(random, window, count)
         inputs, outputs = (
             _lengths(random, data, key, window.start_s, count) for key in ("input_tokens", "output_tokens")
@@ -133,7 +140,10 @@ def _windows(path: Path) -> list[_Window]:
     starts = [row[0] for _, row in read]
     for (line, row), before in zip(read[1:], starts, strict=False):
         if row[0] <= before:
-            raise ConfigError(f"{path}: line {line}: window {row[0]:g} is not allowed; expected one after {before:g}")
+            raise ConfigError(
+                f"{path}: line {line}: window {amount_text(row[0])} is not allowed; expected one after "
+                f"{amount_text(before)}"
+            )
     ends = starts[1:] + [2 * starts[-1] - starts[-2] if len(starts) > 1 else starts[-1] + 600.0] if starts else []
     return [
         _Window(line, row[0], end - row[0], row[1], row[3] == "Weibull", row[2])
@@ -154,7 +164,7 @@ def _row(path: Path, line: int, row: str) -> tuple[float, float, float, str]:
             f"{where}: {short(row)} is not allowed; expected numbers for start, rate, cv and shape"
         ) from None
     if not (0 <= start <= 1e12 and 0 <= rate <= 1e9 and 0 <= cv <= 1e6 and 0 <= shape <= 1e6):
-        raise ConfigError(f"{where}: {short(row)} is not allowed; expected finite numbers from 0 up")
+        raise ConfigError(f"{where}: {short(row)} is not allowed; expected finite numbers from 0")
     if cells[3] not in ("Gamma", "Weibull") or not shape > 0:
         return start, rate, 1.0 / cv**2 if cv > 1e-3 else 1e6, "Gamma"
     return start, rate, shape, cells[3]
@@ -190,7 +200,7 @@ def _shares(window: Record, name: str, found: Any) -> tuple[Floats, Floats]:
     tokens, weights = table[:, 0], table[:, 1]
     good = (tokens >= 0) & (tokens <= MOST_TOKENS) & (tokens == np.floor(tokens)) & (weights >= 0) & (weights <= 1e12)
     if not good.all() or (len(weights) and not weights.sum() > 0):
-        raise window.wrong(name, found, "whole lengths from 0 up and their shares from 0 up")
+        raise window.wrong(name, found, "whole lengths from 0 and their shares from 0")
     return tokens, weights
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from graphsim.errors import ConfigError, needs
 from graphsim.traffic.formats.cells import Record
 from graphsim.traffic.table import Ints
-from graphsim.units import short
+from graphsim.units import amount_text, short
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +71,9 @@ def chunks(path: Path, columns: list[str], rows: float) -> Iterator[tuple[pd.Dat
     read = 0
     for frame in _parquet(path) if path.suffix == ".parquet" else _csv(path):
         if read + len(frame) > MOST_REQUESTS and rows > MOST_REQUESTS:
-            raise ConfigError(f"{path}: has more than {MOST_REQUESTS} requests; read a part of it by requests=…")
+            raise ConfigError(
+                f"{path}: has more than {amount_text(MOST_REQUESTS)} requests; read a part of it by requests=…"
+            )
         lines = np.arange(read, read + len(frame), dtype=np.int64) + (1 if path.suffix == ".parquet" else 2)
         read += len(frame)
         held = frame[columns].notna().any(axis=1).to_numpy()
@@ -134,12 +136,12 @@ def json_lines(path: Path, rows: float) -> Iterator[Record]:
                 if not line:
                     return
                 if len(line) > MOST_LINE_BYTES:
-                    raise ConfigError(f"{path}: line {number} has more than {MOST_LINE_BYTES} bytes")
+                    raise ConfigError(f"{path}: line {number} has more than {amount_text(MOST_LINE_BYTES)} bytes")
                 if not line.strip(b"\xef\xbb\xbf \t\r\n"):
                     continue
                 if count >= MOST_REQUESTS:
                     raise ConfigError(
-                        f"{path}: has more than {MOST_REQUESTS} requests; read a part of it by requests=…"
+                        f"{path}: has more than {amount_text(MOST_REQUESTS)} requests; read a part of it by requests=…"
                     )
                 count += 1
                 yield Record(path, number, parsed(path, line.rstrip(), number))
@@ -163,7 +165,7 @@ def records(path: Path, rows: float) -> Iterator[Record]:
 def _document(path: Path) -> Record:
     try:
         if path.stat().st_size > MOST_LINE_BYTES:
-            raise ConfigError(f"{path}: has more than {MOST_LINE_BYTES} bytes in one JSON object")
+            raise ConfigError(f"{path}: has more than {amount_text(MOST_LINE_BYTES)} bytes in one JSON object")
         return Record(path, 1, parsed(path, path.read_bytes(), 1))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None

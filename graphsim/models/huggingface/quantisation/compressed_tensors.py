@@ -15,6 +15,7 @@ from graphsim.models.huggingface.quantisation.names import Test, is_linear, is_o
 from graphsim.models.huggingface.quantisation.stored import Stored, cache_format, refused, strings
 from graphsim.models.quantised import Kind, Module
 from graphsim.ops.formats import FORMATS, Format, fp8_blocks, weight_only
+from graphsim.units import bounds_text
 
 _LINEAR = ("Linear", "ColumnParallelLinear", "RowParallelLinear", "LinearBase")
 _SPARSE = ("sparse-24-bitmask", "sparse-bitmask", "marlin-24")
@@ -119,7 +120,7 @@ def _floats(weights: Fields, bits: int, width: int, group: int, strategy: str) -
 def _block(weights: Fields) -> tuple[int, int]:
     sizes = weights.sequence("block_structure", most=2) or [128, 128]
     if len(sizes) != 2 or not all(isinstance(size, int) and 0 < size <= 10_000 for size in sizes):
-        weights.problem("block_structure", "is not allowed; expected two whole numbers from 1 to 10000")
+        weights.problem("block_structure", f"is not allowed; expected two whole numbers {bounds_text(1, 10_000)}")
         return 128, 128
     return sizes[0], sizes[1]
 

@@ -7,6 +7,7 @@ from graphsim.models.huggingface.quantisation.names import any_name
 from graphsim.models.huggingface.quantisation.stored import Stored, kept_out, linears, refused, strings
 from graphsim.models.quantised import Kind, Module
 from graphsim.ops.formats import FORMATS, Format, fp8_blocks, weight_only
+from graphsim.units import bounds_text
 
 _LISTS = ("modules_to_not_convert", "ignored_layers")
 
@@ -29,7 +30,7 @@ def _blocks(quant: Fields) -> Format | None:
     if not sizes:
         return None
     if len(sizes) != 2 or not all(isinstance(size, int) and 0 < size <= 10_000 for size in sizes):
-        quant.problem("weight_block_size", "is not allowed; expected two whole numbers from 1 to 10000")
+        quant.problem("weight_block_size", f"is not allowed; expected two whole numbers {bounds_text(1, 10_000)}")
         return None
     return fp8_blocks(*sizes)
 

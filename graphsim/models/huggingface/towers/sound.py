@@ -23,6 +23,7 @@ from graphsim.models.layers.patches import Pooling, Take
 from graphsim.models.layers.projector import Linear, Projector
 from graphsim.models.layers.sound import SoundStem, SpectrogramStem
 from graphsim.models.media import Media
+from graphsim.units import amount_text
 
 WINDOW_S = 30.0
 ROWS_PER_S = 50.0
@@ -103,7 +104,9 @@ def whisper(audio: Fields, names: Names = WHISPER, *, rope: bool = False) -> tup
     width, rows = width_of(audio), Rows(fixed=int(WINDOW_S * ROWS_PER_S))
     table = 0 if rope else size(audio, "max_source_positions", default=1500)
     if table and table != rows.fixed:
-        audio.problem("max_source_positions", f"is not simulated; expected {rows.fixed}, a window of {WINDOW_S:g} s")
+        audio.problem(
+            "max_source_positions", f"is not simulated; expected {rows.fixed}, a window of {amount_text(WINDOW_S)} s"
+        )
     unused(audio, "scale_embedding", "max_position_embeddings", "vocab_size")
     stem = SoundStem(bands=size(audio, "num_mel_bins"), positions=table)
     layers = layers_of(audio, names, rope=rope)

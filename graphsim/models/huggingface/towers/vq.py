@@ -11,7 +11,7 @@ def vq_model(vq: Fields) -> int:
     base, latent, embed = size(vq, "base_channels"), size(vq, "latent_channels"), size(vq, "embed_dim")
     times = vq.sequence("channel_multiplier") or (1, 1, 2, 2, 4)
     if not all(type(n) is int and 0 < n < MOST for n in times):
-        vq.problem("channel_multiplier", "is not allowed; expected a list of whole numbers from 1 up")
+        vq.problem("channel_multiplier", "is not allowed; expected a list of whole numbers from 1")
         times = (1,)
     blocks = size(vq, "num_res_blocks")
     widths = [base * n for n in times]

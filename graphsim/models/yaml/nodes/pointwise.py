@@ -8,6 +8,7 @@ from graphsim.models.layers.custom.pointwise import STEPS, ComputeNode, CopyNode
 from graphsim.models.yaml.names import size, whole
 from graphsim.models.yaml.nodes.reading import Kind, NodeEntry, Reader, Setting
 from graphsim.models.yaml.sections import MOST_WEIGHTS
+from graphsim.units import amount_text
 
 LONGEST_NOTE = 200
 MOST_LAUNCHES = 10_000
@@ -36,7 +37,9 @@ def _copy(fields: Fields, entry: NodeEntry, setting: Setting) -> custom.Node:
 def _compute(fields: Fields, entry: NodeEntry, setting: Setting) -> custom.Node:
     known, note = setting.known, fields.text("note", "")
     if len(note) > LONGEST_NOTE:
-        fields.problems.append(f"{fields.name('note')} has {len(note)} letters; allowed: at most {LONGEST_NOTE}")
+        fields.problems.append(
+            f"{fields.name('note')} has {len(note)} letters; allowed: at most {amount_text(LONGEST_NOTE)}"
+        )
     return ComputeNode(
         **entry.given,
         elems=size(fields, "elems", known),
