@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from graphsim.cli import options as shared
 from graphsim.cli.basis import bases_of, print_basis
+from graphsim.cli.outputs import PICTURES, OutFile, say_written
 from graphsim.cli.printing import Progress, print_cautions, print_json, print_line, print_table
 from graphsim.cli.several import add_price, named_as_options
 from graphsim.cli.sweep import add_choices, choices_of
@@ -66,28 +68,29 @@ def add_commands(commands: Any) -> None:
         "--pareto", action="store_true", help="only the Pareto front of latency and tokens/s per device"
     )
     parser.add_argument(
-        "--plot", metavar="FILE", help="plot all scenarios and the front: .png, .svg or .pdf (extra plot)"
-    )
+        "--plot", type=OutFile(PICTURES), metavar="FILE",
+        help="plot all scenarios and the front: .png, .svg or .pdf (extra plot)",
+    )  # fmt: skip
     shared.add_json(parser)
     parser.set_defaults(command_function=best)
 
 
 def best(options: argparse.Namespace) -> None:
     """Search, then print."""
-    from graphsim.display.axes import picture, save
+    from graphsim.display.axes import save
     from graphsim.export.plots import plot_pareto
     from graphsim.sweeps.best import best as search
     from graphsim.sweeps.best import pareto
 
     limits = {field: getattr(options, name.replace("-", "_")) for name, (field, _, _) in LIMITS.items()}
-    drawing = picture("--plot", options.plot) if options.plot else None
     given = {"price_per_hour": options.price, "progress": Progress(), **limits, **choices_of(options)}
     with named_as_options():
         found = search(options.models, options.hardware, options.goal, **given)
     front = pareto(found, "latency_s", "tokens_per_s_per_gpu")
-    if drawing:
+    if options.plot:
         axes = plot_pareto(found, x="latency_s", y="tokens_per_s_per_gpu", by="strategy")
-        save(axes.get_figure(root=True), drawing, "--plot")  # type: ignore[arg-type]
+        save(axes.get_figure(root=True), Path(options.plot), "--plot")  # type: ignore[arg-type]
+        say_written([options.plot])
     rows = (front if options.pareto else found).head(options.top)
     if options.json:
         basis = [basis.to_dict() for basis in bases_of(rows)]

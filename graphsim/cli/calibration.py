@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from graphsim.cli import options as shared
+from graphsim.cli.outputs import JSON, OutFile, say_written
 from graphsim.cli.printing import print_json, print_line
+from graphsim.units import counted_text
 
 CALIBRATE_EXAMPLES = """examples:
   graphsim measure mine.csv
@@ -23,14 +25,20 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--hardware", required=True, metavar="HW", help="a name or a YAML file")
     parser.add_argument(
         "--to",
+        type=OutFile(JSON),
         metavar="FILE",
-        help="file to write (next to the device's file; for an engine, with its name in the file name)",
+        help="file to write, .json (next to the device's file; for an engine, with its name in the file name)",
     )
     shared.add_json(parser)
     parser.set_defaults(command_function=calibrate)
 
     parser = shared.add_command(commands, "measure", CALIBRATE_EXAMPLES)
-    parser.add_argument("path", metavar="FILE.csv", help="file to append the measurements to; a rerun resumes")
+    parser.add_argument(
+        "path",
+        type=OutFile((".csv",)),
+        metavar="FILE",
+        help="file to append the measurements to, .csv; a rerun resumes",
+    )
     parser.add_argument("--device", choices=("cuda", "cpu"), help="what to measure (cuda where there is one)")
     shared.add_json(parser)
     parser.set_defaults(command_function=measure)
@@ -41,10 +49,9 @@ def calibrate(options: argparse.Namespace) -> None:
     from graphsim.calibration.fit import calibrate_files
 
     paths = calibrate_files(options.data, options.hardware, Path(options.to) if options.to else None, progress=_say)
+    say_written(paths)
     if options.json:
-        print_json({"calibrations": [str(path) for path in paths]})
-    else:
-        print_line("\n".join(map(str, paths)))
+        print_json({"written": [str(path) for path in paths]})
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -52,10 +59,11 @@ def measure(options: argparse.Namespace) -> None:
     from graphsim.calibration.measure import measure as measure_kernels
 
     count = measure_kernels(options.path, device=options.device, progress=_count)
+    say_written([options.path])
     if options.json:
-        print_json({"measured": count, "path": options.path})
+        print_json({"measured": count, "written": [options.path]})
     else:
-        print_line(f"{count} kernels measured, in {options.path}")
+        print_line(counted_text(count, "kernel") + " measured")
 
 
 def _say(text: str) -> None:

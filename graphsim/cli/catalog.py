@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from graphsim.cli import options as shared
 from graphsim.cli.checkpoint import checkpoint_facts, print_checkpoint
+from graphsim.cli.outputs import OutFile, say_written
 from graphsim.cli.printing import print_json, print_line, print_table
 from graphsim.cost.choose import caution
 from graphsim.display.columns import figures_column
@@ -38,8 +39,9 @@ def add_commands(commands: Any) -> None:
                 help="NAME is a config.json: capture the model from PyTorch and transformers (extra `torch`)",
             )  # fmt: skip
             parser.add_argument(
-                "--save", default="", metavar="FILE", help="write the model as a model file (.yaml, .json)"
-            )
+                "--save", type=OutFile((".yaml", ".yml", ".json")), metavar="FILE",
+                help="write the model as a model file (.yaml, .json)",
+            )  # fmt: skip
         shared.add_json(parser)
         parser.set_defaults(command_function=function)
 
@@ -97,7 +99,10 @@ def _show_model(options: argparse.Namespace) -> None:
 
     config, report = _loaded(options)
     if options.save:
-        print_line(f"written to {config.save(options.save)}")
+        written = config.save(options.save)
+        say_written([written])
+        if options.json:
+            print_json({"written": [str(written)]})
         return
     facts, as_json = _model_facts(config), options.json
     precision = config.own_precision

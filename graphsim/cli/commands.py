@@ -59,6 +59,8 @@ def dispatch(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit status. Without a command, print the help."""
     if sys.stdout is None:  # closed by the caller
         sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     words = sys.argv[1:] if arguments is None else arguments
     top = parser(words)
     options, extras = top.parse_known_args(words)

@@ -6,8 +6,9 @@ import argparse
 from typing import Any
 
 from graphsim.cli import options as shared
-from graphsim.cli.printing import print_json, print_line
-from graphsim.cli.several import Names, Several, add_price, named_as_options
+from graphsim.cli.outputs import PAGE, OutFile, say_written
+from graphsim.cli.printing import print_json
+from graphsim.cli.values import Names, Several, add_price, named_as_options
 
 EXAMPLES = """examples:
   graphsim explore llama-3.1-8b --hardware h100-sxm --out page.html
@@ -21,7 +22,9 @@ def add_commands(commands: Any) -> None:
     """Add `explore`."""
     parser = shared.add_command(commands, "explore", EXAMPLES)
     shared.add_model(parser)
-    parser.add_argument("-o", "--out", required=True, metavar="PAGE", help="the page to write, such as page.html")
+    parser.add_argument(
+        "-o", "--out", type=OutFile(PAGE), required=True, metavar="FILE", help="the page to write, .html"
+    )
     shared.add_requests(parser)
     shared.add_deployment(parser)
     parser.add_argument(
@@ -49,8 +52,6 @@ def explore(options: argparse.Namespace) -> None:
             shared.deployment(options), None, options.out, **shared.requests(options), devices=devices,
             degrees=tuple(options.degrees), engines=engines[1:], price_per_hour=options.price,
         )  # fmt: skip
-    size = len(page.encode())
+    say_written([options.out])
     if options.json:
-        print_json({"path": options.out, "bytes": size})
-    else:
-        print_line(f"{options.out}: {size / 1e3:.0f} kB")
+        print_json({"written": [options.out], "bytes": len(page.encode())})

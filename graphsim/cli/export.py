@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from graphsim.cli import options as shared
+from graphsim.cli.outputs import OutFile, say_written
 from graphsim.cli.printing import print_json, print_line
 from graphsim.errors import ConfigError, choices_text
 
@@ -31,7 +32,9 @@ def add_commands(commands: Any) -> None:
     shared.add_deployment(parser)
     parser.add_argument("--phase", choices=("prefill", "decode"), default="prefill", help="which step (prefill)")
     parser.add_argument("--expand", action="store_true", help="show every layer instead of a repeat")
-    parser.add_argument("--to", metavar="FILE", help=f"file to write: {', '.join(SUFFIXES)}; any name with --format")
+    parser.add_argument(
+        "--to", type=OutFile(), metavar="FILE", help=f"file to write: {', '.join(SUFFIXES)}; any name with --format"
+    )
     _add_deployment_file(parser)
     shared.add_json(parser)
     parser.hands_on = True  # type: ignore[attr-defined]
@@ -65,18 +68,17 @@ def export(options: argparse.Namespace) -> None:
         return
     _refuse_settings(options)
     path = Path(options.to)
-    if path.suffix not in SUFFIXES:
-        raise ConfigError(f"--to {path}: '{path.suffix}' is not a known suffix; {choices_text(path.suffix, SUFFIXES)}")
-    if path.name.endswith((".trace.json", ".html", ".et")):
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ConfigError(f"--to {path}: '{suffix}' is not a known suffix; {choices_text(suffix, SUFFIXES)}")
+    if path.name.lower().endswith((".trace.json", ".html", ".et")):
         written = _write_estimate(options, path)
     else:
         _write_graph(options, path)
         written = [path]
+    say_written(written)
     if options.json:
         print_json({"written": [str(one) for one in written]})
-        return
-    for one in written:
-        print_line(str(one))
 
 
 def _refuse_settings(options: argparse.Namespace) -> None:
@@ -104,11 +106,10 @@ def _deployment_file(options: argparse.Namespace) -> None:
         adapters=dict(map(_adapter, options.adapters)), replicas=options.replicas, port=options.port,
         image=options.image, name=options.name,
     )  # fmt: skip
+    say_written([options.to])
     if options.json:
         print_json({"format": options.format, "text": text, "written": [] if options.to is None else [options.to]})
-    elif options.to is not None:
-        print_line(options.to)
-    else:
+    elif options.to is None:
         print_line(text.rstrip("\n"))
 
 
@@ -126,9 +127,9 @@ def _write_estimate(options: argparse.Namespace, path: Path) -> list[Path]:
     from graphsim.simulation import simulate
 
     estimate = simulate(shared.deployment(options), **shared.requests(options))
-    if path.suffix == ".et":
+    if path.suffix.lower() == ".et":
         return to_chakra(estimate, path.with_suffix(""), phase=options.phase)
-    if path.suffix == ".html":
+    if path.suffix.lower() == ".html":
         to_html(estimate, path)
     else:
         to_trace(estimate, path, expand=options.expand)
@@ -149,13 +150,14 @@ def _write_graph(options: argparse.Namespace, path: Path) -> None:
         deployment, options.phase, batch=options.batch, input_tokens=options.input, expand=options.expand
     )
     graph = schedule(annotate(graph, options.hardware, options.cost))
-    if path.suffix == ".dot":
+    suffix = path.suffix.lower()
+    if suffix == ".dot":
         to_dot(graph, path)
-    elif path.suffix == ".csv":
+    elif suffix == ".csv":
         write_text(path, frame_of(graph).to_csv(index=False))
-    elif path.suffix == ".json":
+    elif suffix == ".json":
         to_json(graph, path)
-    elif path.suffix == ".txt":
+    elif suffix == ".txt":
         write_text(path, to_text(graph) + "\n")
     else:
         render(to_dot(graph), path)

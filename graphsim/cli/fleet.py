@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from graphsim.cli import options as shared
 from graphsim.cli.basis import bases_of_choices, print_basis
 from graphsim.cli.engine_flags import as_flags
+from graphsim.cli.outputs import OutFile, say_written
 from graphsim.cli.printing import RunProgress, print_json, print_line, print_table
 from graphsim.cli.several import Names, Several, add_price, named_as_options, varied
 from graphsim.cli.sweep import add_devices
@@ -82,7 +83,7 @@ def add_commands(commands: Any) -> None:
         "--runners-up", type=shared.whole(1), default=5, metavar="N", help="fleets after the cheapest to evaluate (5)"
     )
     parser.add_argument("--workers", type=shared.whole(1), default=1, metavar="N", help="processes (1)")
-    parser.add_argument("--resume", metavar="FILE", help="save results to a file, and resume from it")
+    parser.add_argument("--resume", type=OutFile(), metavar="FILE", help="save results to a file, and resume from it")
     parser.add_argument("--top", type=shared.whole(1), default=12, metavar="N", help="rows to print (12)")
     shared.add_json(parser)
     parser.set_defaults(command_function=fleet)
@@ -105,6 +106,7 @@ def fleet(options: argparse.Namespace) -> None:
             )  # fmt: skip
     except ConfigError as error:
         raise type(error)(as_flags(error)) from None
+    say_written([options.resume])
     chosen = _choices(options)
     engines, precisions = (chosen.get(name, [None]) for name in ("engine", "precision"))
     bases = bases_of_choices(shared.model(options), options.hardware, engines, precisions)

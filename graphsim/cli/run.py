@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from graphsim.cli import options as shared
+from graphsim.cli.outputs import PAGE, OutFile, say_written
 from graphsim.cli.printing import print_json, print_line, print_table
 from graphsim.display.columns import bytes_column, times_column
 from graphsim.display.intervals import interval_text
@@ -34,7 +35,7 @@ def add_commands(commands: Any) -> None:
     shared.add_deployment(parser)
     shared.add_speculation(parser)
     parser.add_argument("--top", type=shared.whole(0), default=8, metavar="N", help="operations to list per phase (8)")
-    parser.add_argument("--html", metavar="FILE", help="write a report as one self-contained page")
+    parser.add_argument("--html", type=OutFile(PAGE), metavar="FILE", help="write a report as one self-contained page")
     shared.add_json(parser)
     parser.set_defaults(command_function=run)
 
@@ -49,6 +50,7 @@ def run(options: argparse.Namespace) -> None:
         from graphsim.export.html import to_html
 
         to_html(estimate, options.html, explore=True)
+        say_written([options.html])
     if options.json:
         print_json(estimate.to_dict())
         return

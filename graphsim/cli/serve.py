@@ -5,20 +5,19 @@ from __future__ import annotations
 import argparse
 import re
 from contextlib import nullcontext, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphsim.cli import disaggregation
 from graphsim.cli import options as shared
 from graphsim.cli.basis import print_basis, served_basis
 from graphsim.cli.engine_flags import as_flags, engine_limits
+from graphsim.cli.outputs import JSON, PAGE, OutFile, OutFolder, say_written
 from graphsim.cli.printing import RunProgress, print_json
 from graphsim.cli.serve_tables import print_advice, print_capacity, print_comparison, print_measured, print_service
 from graphsim.cli.several import Names, Settings, varied
 from graphsim.cli.traffic import SCALING, add_slo, add_traffic, host_settings, limits_of, scaling_of, traffic_of
 from graphsim.cli.values import Quantity
 from graphsim.errors import ConfigError
-from graphsim.files.present import expanded, is_folder
 
 if TYPE_CHECKING:
     from graphsim.serving.bench_files import BenchRun
@@ -116,10 +115,15 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
         metavar="SPEC",
         help="constants fitted by --measured: request_s=4ms,step_factor=1.03,…",
     )
-    parser.add_argument("--html", metavar="FILE", help="write a report as one self-contained page")
-    parser.add_argument("--timeline", metavar="FILE", help="write a timeline for Perfetto")
-    parser.add_argument("--output-json", metavar="FILE", help="write the result file of `vllm bench serve`")
-    parser.add_argument("--rows", metavar="FOLDER", help="write one row per request to Parquet")
+    parser.add_argument("--html", type=OutFile(PAGE), metavar="FILE", help="write a report as one self-contained page")
+    parser.add_argument("--timeline", type=OutFile(JSON), metavar="FILE", help="write a timeline for Perfetto, .json")
+    parser.add_argument(
+        "--output-json", type=OutFile(JSON), metavar="FILE", help="write the result file of `vllm bench serve`"
+    )
+    parser.add_argument(
+        "--rows", type=OutFolder("Parquet files of requests, adapters and steps"), metavar="FOLDER",
+        help="write Parquet files with a row per request, adapter and step",
+    )  # fmt: skip
     parser.add_argument("--no-advice", action="store_true", help="leave out what limits the server and what would help")
     parser.add_argument("--workers", type=shared.whole(1), default=1, metavar="N", help="processes of a search (1)")
 
@@ -127,7 +131,6 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
 def serve(options: argparse.Namespace) -> None:
     """Simulate, compare or search, and print the result."""
     _check_question(options)
-    _check_files(options)
     try:
         limits, serving = limits_of(options.slo), _serving(options)
         if options.find_capacity:
@@ -161,14 +164,6 @@ def _check_question(options: argparse.Namespace) -> None:
 
 def _named(name: str) -> str:
     return f"--{name.replace('_', '-')}"
-
-
-def _check_files(options: argparse.Namespace) -> None:
-    """Raise ConfigError, before a long run, for files that cannot be written."""
-    for name in _FILES:
-        path = getattr(options, name)
-        if path is not None and not is_folder(expanded(path).parent):
-            raise ConfigError(f"{_named(name)} {path}: there is no folder {Path(path).parent}")
 
 
 def _serving(options: argparse.Namespace) -> Serving:
@@ -310,3 +305,4 @@ def _write(service: Service, limits: dict[str, float], options: argparse.Namespa
         service.to_json(options.output_json)
     if options.rows:
         service.to_parquet(options.rows)
+    say_written(getattr(options, name) for name in _FILES)

@@ -10,8 +10,9 @@ from typing import Any
 from graphsim.cli import options as shared
 from graphsim.cli.basis import bases_of, print_basis
 from graphsim.cli.options import DEGREES
-from graphsim.cli.printing import Progress, print_cautions, print_json, print_line, print_table
-from graphsim.cli.several import Listed, Names, Several
+from graphsim.cli.outputs import OutFile, OutFolder, say_written
+from graphsim.cli.printing import Progress, print_cautions, print_json, print_table
+from graphsim.cli.values import Listed, Names, Several
 from graphsim.display.columns import figures_column
 from graphsim.errors import ConfigError, needs
 from graphsim.files.present import is_folder
@@ -32,6 +33,7 @@ _NAMED = {
     "precision": "bf16, fp8, …", "strategy": "base, dynamic, merge", "cost": "cost models",
     "engine": "whose kernels run: vllm, sglang, …", "expert-placement": "random, contiguous, balanced",
 }  # fmt: skip
+TABLES = (".csv", ".parquet")
 _NAMES = {"input": "input_tokens", "output": "output_tokens", "adapters": "active_adapters"}
 _WORDS = ("model", "hardware", "engine", "strategy", "lora", "speculation")
 _SHOWN = ("model", "hardware", "engine", "strategy", "batch", "input_tokens", "output_tokens", "tp", "rank")
@@ -41,8 +43,11 @@ def add_commands(commands: Any) -> None:
     """Add `sweep`."""
     parser = shared.add_command(commands, "sweep", EXAMPLES)
     add_choices(parser)
-    parser.add_argument("--to", metavar="FILE", help="write the whole table: .csv or .parquet")
-    parser.add_argument("--out", metavar="FOLDER", help="write Parquet in parts, with bounded memory")
+    parser.add_argument("--to", type=OutFile(TABLES), metavar="FILE", help="write the whole table: .csv or .parquet")
+    parser.add_argument(
+        "--out", type=OutFolder("Parquet files", "--to", named=(".parquet",)), metavar="FOLDER",
+        help="write Parquet in parts, with bounded memory",
+    )  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="resume the sweep in --out")
     parser.add_argument("--workers", type=shared.whole(1), default=1, metavar="N", help="processes (1)")
     shared.add_json(parser)
@@ -113,8 +118,6 @@ def sweep(options: argparse.Namespace) -> None:
     from graphsim.sweeps.sweep import frame_of, remote_jobs
     from graphsim.sweeps.workers import Processes
 
-    if options.to and Path(options.to).suffix not in (".csv", ".parquet"):
-        raise ConfigError(f"--to {options.to}: the suffix is not known; allowed: .csv, .parquet")
     if options.out:
         _to_folder(options)
         return
@@ -128,11 +131,10 @@ def sweep(options: argparse.Namespace) -> None:
         frame = frame_of(grid, pool, Progress())
     if options.to:
         _write(frame, Path(options.to))
+        say_written([options.to])
     if options.json:
         print_json(frame.to_dict("records"))
-    elif options.to:
-        print_line(options.to)
-    else:
+    elif not options.to:
         _print(frame)
 
 
@@ -152,16 +154,15 @@ def _to_folder(options: argparse.Namespace) -> None:
         progress=Progress(),
         **choices_of(options),
     )
+    say_written([folder])
     if options.json:
-        print_json({"folder": str(folder)})
-    else:
-        print_line(str(folder))
+        print_json({"written": [str(folder)]})
 
 
 def _write(frame: Any, path: Path) -> None:
     try:
         with whole(path) as file:
-            if path.suffix == ".csv":
+            if path.suffix.lower() == ".csv":
                 frame.to_csv(file, index=False)
             else:
                 frame.to_parquet(file, index=False)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from graphsim.cli import options as shared
 from graphsim.cli import train_options
 from graphsim.cli.explain import print_explanation
+from graphsim.cli.outputs import GRAPH, JSON, PAGE, PICTURES, OutFile, say_written
 from graphsim.cli.printing import RunProgress, print_json, print_line
 from graphsim.cli.several import named_as_options
 from graphsim.cli.train_tables import print_advice, print_plan, print_step
 from graphsim.cli.train_varied import print_varied
-from graphsim.display.axes import picture, save
+from graphsim.cli.values import named_as_options
+from graphsim.display.axes import save
 from graphsim.errors import ConfigError
-from graphsim.files.present import expanded, is_folder
 
 if TYPE_CHECKING:
     from graphsim.training.advice import TrainAdvice
@@ -52,17 +53,21 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--top", type=shared.whole(0), default=10, metavar="N", help="rows of where the time goes (10)")
     parser.add_argument("--explain", action="store_true", help="explain the step time, cause by cause")
     parser.add_argument("--no-advice", action="store_true", help="omit suggestions for making it fit, or faster")
-    parser.add_argument("--html", metavar="FILE", help="write a report as one self-contained page")
-    parser.add_argument("--dot", metavar="FILE", help="write forward and backward of the step as a GraphViz graph")
-    parser.add_argument("--trace", metavar="FILE", help="write a timeline for Perfetto")
-    parser.add_argument("--plot", metavar="FILE", help="draw where time and memory go: .png, .svg or .pdf (extra plot)")
+    parser.add_argument("--html", type=OutFile(PAGE), metavar="FILE", help="write a report as one self-contained page")
+    parser.add_argument(
+        "--dot", type=OutFile(GRAPH), metavar="FILE", help="write forward and backward of the step as a GraphViz graph"
+    )
+    parser.add_argument("--trace", type=OutFile(JSON), metavar="FILE", help="write a timeline for Perfetto, .json")
+    parser.add_argument(
+        "--plot", type=OutFile(PICTURES), metavar="FILE",
+        help="draw where time and memory go: .png, .svg or .pdf (extra plot)",
+    )  # fmt: skip
     shared.add_json(parser)
     parser.set_defaults(command_function=train)
 
 
 def train(options: argparse.Namespace) -> None:
     """Estimate one step, or search, and print the result."""
-    _check_files(options)
     asked = train_options.asked(options)
     if options.goal and not options.vary:
         raise ConfigError(f"--goal {options.goal} needs --vary, whose choices it ranks")
@@ -99,16 +104,6 @@ def train(options: argparse.Namespace) -> None:
         print_advice(advice)
 
 
-def _check_files(options: argparse.Namespace) -> None:
-    """Raise ConfigError, before the estimate, for files that cannot be written."""
-    for name in _FILES:
-        path = getattr(options, name)
-        if path is not None and not is_folder(expanded(path).parent):
-            raise ConfigError(f"--{name} {path}: there is no folder {Path(path).parent}")
-    if options.plot:
-        picture("--plot", options.plot)
-
-
 def _search(asked: dict[str, Any], options: argparse.Namespace) -> None:
     """Search for the largest number that fits, and print the step with it."""
     from graphsim.training.fits import largest_micro_batch, longest_sequence
@@ -122,12 +117,12 @@ def _search(asked: dict[str, Any], options: argparse.Namespace) -> None:
     found = search(**asked)
     what = "largest micro-batch" if options.largest_batch else "longest sequence"
     unit = "sequences" if options.largest_batch else "tokens"
+    estimate = _estimated(asked, {name: max(found, 1)})
+    _write(estimate, None, options)
     if options.json:
-        step = None if not found else _estimated(asked, {name: found}).to_dict()
-        print_json({name: found, "step": step})
+        print_json({name: found, "step": estimate.to_dict() if found else None})
         return
     print_line(f"{what} that fits: {found:,} {unit}" if found else f"{what} that fits: none, not even 1 of {unit}")
-    estimate = _estimated(asked, {name: max(found, 1)})
     print_line()
     print_step(estimate, options.top)
 
@@ -160,4 +155,5 @@ def _write(estimate: TrainEstimate, plan: Plan | None, options: argparse.Namespa
 
         to_trace(estimate, options.trace)
     if options.plot:
-        save(estimate.plot(), picture("--plot", options.plot), "--plot")
+        save(estimate.plot(), Path(options.plot), "--plot")
+    say_written(getattr(options, name) for name in _FILES)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from graphsim.cli.basis import print_basis, trained_bases
+from graphsim.cli.outputs import say_written
 from graphsim.cli.printing import Progress, print_cautions, print_json, print_line, print_table
-from graphsim.cli.several import named_as_options, varied
-from graphsim.display.axes import picture, save
+from graphsim.cli.values import named_as_options, varied
+from graphsim.display.axes import save
 from graphsim.display.columns import bytes_column, figures_column, latencies_column
 from graphsim.errors import ConfigError, choices_text
 from graphsim.units import amount_text
@@ -28,7 +30,8 @@ def print_varied(asked: dict[str, Any], options: argparse.Namespace) -> None:
     if options.plot:
         from graphsim.training.plots import plot_ways
 
-        save(plot_ways(frame, list(choices)), picture("--plot", options.plot), "--plot")
+        save(plot_ways(frame, list(choices)), Path(options.plot), "--plot")
+        say_written([options.plot])
     if options.json:
         print_json(frame.to_dict("records"))
         return

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphsim.cli import options as shared
+from graphsim.cli.outputs import JSON, PICTURES, OutFile, say_written
 from graphsim.cli.printing import print_json, print_line, print_table
 from graphsim.errors import ConfigError
 from graphsim.files.present import is_present
@@ -85,6 +86,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--family", action="append", metavar="F", help="held-out: gemm, attention, moe, … (all)")
     parser.add_argument(
         "--plot",
+        type=OutFile(PICTURES),
         metavar="FILE",
         help="kernels, unmeasured: draw the residuals by size: .png, .svg or .pdf (extra plot)",
     )
@@ -95,6 +97,7 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument(
         "--record",
+        type=OutFile(JSON),
         metavar="FILE",
         help="unmeasured, served: write the residuals for intervals, as JSON",
     )
@@ -128,6 +131,7 @@ def validate(options: argparse.Namespace) -> None:
         from graphsim.export.residuals import plot_residuals
 
         save(plot_residuals(residuals), drawing, "--plot")
+    say_written([options.plot, options.record])
     if options.json:
         rows = [] if options.what == "served" else more.to_dict("records")
         print_json([*frame.to_dict("records"), *rows])
@@ -167,11 +171,9 @@ def _drawing(options: argparse.Namespace) -> Path | None:
     """Path of the plot of residuals; None if none was requested."""
     if not options.plot:
         return None
-    from graphsim.display.axes import picture
-
     if options.what not in ("kernels", "unmeasured"):
         raise ConfigError(f"--plot {options.plot}: only kernels and unmeasured are drawn, not {options.what}")
-    return picture("--plot", options.plot)
+    return Path(options.plot)
 
 
 def _scored(options: argparse.Namespace, drawing: Path | None) -> tuple[pd.DataFrame, Any]:

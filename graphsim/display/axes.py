@@ -44,13 +44,6 @@ PICTURES = (".png", ".svg", ".pdf")
 """Suffixes of picture files that a figure can be saved to."""
 
 
-def picture(option: str, path: str) -> Path:
-    """The path, if its suffix is one of PICTURES. Raises ConfigError naming the option for any other."""
-    if Path(path).suffix not in PICTURES:
-        raise ConfigError(f"{option} {path}: the suffix is not known; allowed: {', '.join(PICTURES)}")
-    return Path(path)
-
-
 def save(figure: Figure, path: Path, option: str) -> None:
     """Save a figure to a file; text in an SVG stays text. Raises ConfigError naming the option if that fails."""
     from matplotlib import rc_context

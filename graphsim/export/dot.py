@@ -107,7 +107,7 @@ def render(dot: str, path: str | Path) -> Path:
             "GraphViz's program 'dot' is not installed; get it with 'apt install graphviz', 'brew install graphviz' "
             "or from https://graphviz.org/download"
         )
-    suffix = target.suffix.removeprefix(".")
+    suffix = target.suffix.lower().removeprefix(".")
     if not suffix.isalnum():
         raise ConfigError(f"path = '{target}' has no suffix that names a format; write .svg, .png or .pdf")
     density = ["-Gdpi=110"] if suffix == "png" else []

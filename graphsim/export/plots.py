@@ -104,8 +104,8 @@ def plot_overhead(
     table = frame.pivot_table(index=y, columns=x, values=value, aggfunc="mean").sort_index(ascending=False)
     percent = 100 * table.to_numpy(dtype=float)
     image = ax.imshow(percent, cmap="YlOrBr", aspect="auto")
-    ax.set_xticks(range(len(table.columns)), [amount_text(v) for v in table.columns])
-    ax.set_yticks(range(len(table.index)), [amount_text(v) for v in table.index])
+    ax.set_xticks(range(len(table.columns)), [amount_text(float(v)) for v in table.columns])
+    ax.set_yticks(range(len(table.index)), [amount_text(float(v)) for v in table.index])
     for (i, j), cell in np.ndenumerate(percent):
         text = f"{cell:.1f} %" if np.isfinite(cell) else "–"
         light = np.dot(image.to_rgba(cell)[:3], (0.299, 0.587, 0.114)) > 0.5

@@ -326,5 +326,7 @@ def _row_text(frame: pd.DataFrame, row: int) -> str:
     for name in NAMED[2:]:
         if name in frame and frame[name].nunique(dropna=False) > 1:
             value = values[name]
-            told.append(f"{name} {amount_text(value)}" if isinstance(value, float | np.floating) else f"{name} {value}")
+            told.append(
+                f"{name} {amount_text(float(value))}" if isinstance(value, float | np.floating) else f"{name} {value}"
+            )
     return ", ".join(told)

@@ -15,6 +15,7 @@ import graphsim as gs
 from graphsim.cli import main
 from graphsim.cli.commands import parser
 from graphsim.cli.options import DEGREES
+from graphsim.cli.outputs import OutFile, OutFolder
 from graphsim.cli.parsing import subparsers
 from graphsim.cli.several import WORD, Listed, Names, Prices, Settings, Several
 from graphsim.cli.values import Quantity, Whole
@@ -90,7 +91,7 @@ def test_what_cannot_be_read_is_one_sentence(
 ) -> None:
     if action.type is None or isinstance(action.type, Names):
         return
-    words = [command, action.option_strings[-1], "1x!,?=,"]
+    words = [command, action.option_strings[-1], "" if isinstance(action.type, OutFile | OutFolder) else "1x!,?=,"]
     with pytest.raises(SystemExit) as stop:
         parser().parse_known_args(words)
     err = capsys.readouterr().err

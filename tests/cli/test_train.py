@@ -192,8 +192,8 @@ def test_files_are_written(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
         ([*TRAIN, "--vary", "batch=1,2", "--goal", "cost"], "cost needs tokens"),
         ([*TRAIN, "--largest-batch", "--longest-sequence"], "exclude each other"),
         ([*TRAIN, "--largest-batch", "--batch", "2"], "--batch is the value to be found"),
-        ([*TRAIN, "--html", "no/such/folder.html"], "there is no folder no/such"),
-        ([*TRAIN, "--plot", "step.gif"], "--plot step.gif: the suffix is not known"),
+        ([*TRAIN, "--html", "no/such/folder.html"], "there is no folder 'no/such'"),
+        ([*TRAIN, "--plot", "step.gif"], "--plot: 'step.gif' cannot be written: its suffix is '.gif'"),
         ([*TRAIN, "--offload", "weights"], "offload = 'weights' is not known"),
     ],
 )

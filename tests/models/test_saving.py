@@ -33,6 +33,6 @@ def test_a_model_that_no_model_file_describes_is_not_saved(tmp_path: Path, name:
 def test_the_command_line_saves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "mine.yaml"
     assert main(["models", "llama-2-7b", "--save", str(path)]) == 0
-    assert capsys.readouterr().out == f"written to {path}\n"
+    assert capsys.readouterr() == ("", f"wrote {path}\n")
     assert main(["models", "--save", str(path)]) == 2
     assert "NAME is missing" in capsys.readouterr().err

@@ -342,10 +342,10 @@ COMMAND = ["sweep", "gpt-2", "--hardware", "l4", "--batch", "1,2,3", "--tp", "1,
 def test_the_command_writes_what_sweep_returns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "x.parquet")
     assert main([*COMMAND, "--out", out, "--workers", "2"]) == 0
-    assert capsys.readouterr() == (out + "\n", ""), "no progress bar but on a terminal"
+    assert capsys.readouterr() == ("", f"wrote {out}\n"), "no progress bar but on a terminal"
     same(tmp_path / "x.parquet", gs.sweep("gpt-2", "l4", batch=[1, 2, 3], tp=[1, 3], engine="reference"))
     assert main([*COMMAND, "--out", out, "--resume", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"folder": out}
+    assert json.loads(capsys.readouterr().out) == {"written": [out]}
 
 
 def test_the_commands_workers_give_the_same_table(capsys: pytest.CaptureFixture[str]) -> None:
