@@ -8,15 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from graphsim.units import amount_text, bytes_text, joules_text, scaled, seconds_text, short, watts_text
+from graphsim.units import (
+    amount_text,
+    bytes_text,
+    joules_text,
+    scaled,
+    seconds_text,
+    short,
+    throughput_text,
+    watts_text,
+)
 
 MOST = 500
 """Characters of a line; the rest is left out."""
 
 _UNITS: tuple[tuple[str, Callable[[float], str]], ...] = (
     ("_bytes", bytes_text),
-    ("tokens_per_s", lambda value: scaled(value, "tok/s")),
-    ("tokens_per_s_per_gpu", lambda value: scaled(value, "tok/s")),
+    ("tokens_per_s", throughput_text),
+    ("tokens_per_s_per_gpu", throughput_text),
     ("_per_s", lambda value: scaled(value, "/s")),
     ("watts", watts_text),
     ("_j", joules_text),

@@ -237,9 +237,14 @@ def counted_text(number: float, what: str) -> str:
     return f"{number:,.0f} {what}{'' if number == 1 else 's'}"
 
 
+def rate_text(value: float, unit: str) -> str:
+    """A rate in four digits without a prefix: `3.756 requests/s`, `12,350 tokens/s`; `–` for NaN."""
+    return "–" if math.isnan(value) else f"{float(f'{value:.4g}'):,.12g} {unit}"
+
+
 def throughput_text(value: float) -> str:
     """Tokens per second in four digits: `60.68 tokens/s`, `12,350 tokens/s`."""
-    return f"{float(f'{value:.4g}'):,.12g} tokens/s"
+    return rate_text(value, "tokens/s")
 
 
 def joules_text(value: float) -> str:

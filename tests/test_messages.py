@@ -112,3 +112,16 @@ def test_messages_print_their_bounds_alike(call: Callable[[], object], allowed: 
         call()
     assert allowed in str(error.value)
     assert not re.search(r"e\+\d|\d{5,}", str(error.value).replace(str(10**12), "").replace("1000000000", "")), error
+
+
+def test_a_rate_has_one_unit_everywhere() -> None:
+    """Tokens per second are `tokens/s` and requests per second `requests/s`, in sources, pages and the handbook."""
+    other = re.compile(r"\b[kM]?toks?/s(ec)?\b(?!/)|\btokens?/sec\b(?!/)|\breqs?/s(ec)?\b")
+    found = [
+        f"{path.relative_to(SOURCES)}:{number}"
+        for path in sorted(SOURCES.rglob("*"))
+        if path.suffix in (".py", ".js", ".md") and "validation" not in path.parts
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if other.search(line)
+    ]
+    assert not found

@@ -37,6 +37,9 @@ LORA_KEYS = {
     "registered": "registered",
     "popularity": "popularity",
 }
+NONE = "none"
+"""The text of `--lora` for the base model."""
+
 LONG_NAMES = {field: key for key, field in LORA_KEYS.items()}
 """Keys of `--lora` by the names of LoraConfig's fields, which are also accepted."""
 
@@ -46,17 +49,22 @@ _KINDS = {"share": "share", "shares": "share", "invocation_tokens": "count"}
 """Kinds of quantity of the keys whose values are not small counts."""
 
 
-def lora_config(text: str | None, batch: float = 1.0) -> LoraConfig | None:
-    """The adapter that `--lora` describes; several folders or files are adapters of one batch. None without a text.
+def is_base(text: str | None) -> bool:
+    """Whether a `--lora` of this text, or none at all, is the base model."""
+    return text is None or text.strip().lower() == NONE
 
-    text: the option's value
+
+def lora_config(text: str | None, batch: float = 1.0) -> LoraConfig | None:
+    """The adapter that `--lora` describes; several folders or files are adapters of one batch.
+
+    text: the option's value; None and `none` are the base model, for which None is returned
     batch: number of requests per step, over which `registered` adapters are distributed by their `popularity`
     Raises ConfigError naming the key and the allowed values.
     """
-    if text is None:
+    if text is None or is_base(text):
         return None
     if not text.strip():
-        raise ConfigError("--lora: is empty; write key=value,… or the path of a PEFT adapter or a YAML file")
+        raise ConfigError("--lora: is empty; write none, key=value,… or the path of a PEFT adapter or a YAML file")
     from graphsim.lora.config import LoraConfig
     from graphsim.lora.matching import Matching
     from graphsim.lora.together import together
@@ -78,7 +86,7 @@ def _from_path(text: str) -> LoraConfig:
     path = expanded(text)
     if not is_present(path):
         raise ConfigError(
-            f"--lora {text}: no such adapter; write key=value,… or the path of a PEFT adapter or a YAML file"
+            f"--lora {text}: no such adapter; write none, key=value,… or the path of a PEFT adapter or a YAML file"
         )
     return LoraConfig.from_yaml(path) if path.suffix.lower() in (".yaml", ".yml") else LoraConfig.from_peft(path)
 

@@ -10,11 +10,9 @@ from graphsim.cli import options as shared
 from graphsim.cli.basis import bases_of, print_basis
 from graphsim.cli.outputs import PICTURES, OutFile, say_written
 from graphsim.cli.printing import Progress, print_cautions, print_json, print_line, print_table
-from graphsim.cli.several import add_price, named_as_options
-from graphsim.cli.sweep import add_choices, choices_of
-from graphsim.cli.values import Quantity
+from graphsim.cli.sweep import add_choices, choice_text, choices_of
+from graphsim.cli.values import Quantity, add_price, named_as_options
 from graphsim.display.columns import figures_column
-from graphsim.units import amount_text
 
 EXAMPLES = """examples:
   graphsim best llama-3.1-8b --hardware l4 h100-sxm --goal tokens_per_s_per_gpu --tpot 30ms --batch 1,8,32 --tp 1,2
@@ -118,7 +116,7 @@ def _print(rows: Any, count: int, options: argparse.Namespace) -> None:
     numbers += [rows["energy_per_token_j"], rows["watts"]] if joules else []
     numbers += [rows["memory_bytes"] / 2**30]
     columns = [figures_column(values.tolist()) for values in numbers]
-    chosen = [[_cell(name, row) for name in shown] for row in rows.to_dict("records")]
+    chosen = [[choice_text(name, row) for name in shown] for row in rows.to_dict("records")]
     cells = [[*row, *figures] for row, *figures in zip(chosen, *columns, strict=True)]
     several = sum(tied is True for tied in rows["tied"]) > 1
     if several:
@@ -128,12 +126,3 @@ def _print(rows: Any, count: int, options: argparse.Namespace) -> None:
     if several:
         print_line("=: estimates are not exact enough to tell these apart")
     print_cautions(rows)
-
-
-def _cell(name: str, row: dict[str, Any]) -> str:
-    value = row[name]
-    if name in ("rank", "active_adapters") and row["strategy"] == "base":
-        return "-"
-    if value is None or value != value:
-        return "-"
-    return amount_text(value) if isinstance(value, float) else str(value)

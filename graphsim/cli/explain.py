@@ -9,6 +9,7 @@ from typing import Any
 from graphsim.analysis.changes import changes_text
 from graphsim.analysis.explanation import Explanation, TimePart
 from graphsim.cli import options as shared
+from graphsim.cli.adapters import NONE
 from graphsim.cli.printing import print_json, print_line, print_table
 from graphsim.cli.values import Whole
 from graphsim.compile.causes import CAUSES
@@ -21,7 +22,7 @@ EXAMPLES = """examples:
   graphsim explain llama-2-7b --hardware a100-sxm-80gb --input 2048
   graphsim explain llama-2-7b --hardware a100-sxm-80gb --input 2048 --measured ttft=135ms,tpot=16.6ms
   graphsim explain llama-2-7b --hardware a100-sxm-80gb --input 2048 --against cost=roofline
-  graphsim explain llama-3.1-8b --hardware h100-sxm --lora rank=16 --against lora=off
+  graphsim explain llama-3.1-8b --hardware h100-sxm --lora rank=16 --against lora=none
 """
 
 NAMES = ("hardware", "cost", "precision", "engine", "expert_placement")
@@ -39,7 +40,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--against",
         metavar="CHANGES",
-        help="changes that give the estimate to compare with: cost=roofline, hardware=l4, tp=2, lora=off",
+        help="changes that give the estimate to compare with: cost=roofline, hardware=l4, tp=2, lora=none",
     )
     parser.add_argument("--top", type=shared.whole(1), default=10, metavar="N", help="parts to list for each time (10)")
     shared.add_json(parser)
@@ -78,8 +79,8 @@ def _changed(options: argparse.Namespace) -> argparse.Namespace:
         if name not in AGAINST:
             raise ConfigError(f"--against: '{name}' is not a known key; {choices_text(name, AGAINST)}")
         if name == "lora":
-            if value != "off":
-                raise ConfigError(f"--against: lora = '{value}' is not allowed; expected off")
+            if value.lower() not in (NONE, "off"):
+                raise ConfigError(f"--against: lora = '{value}' is not allowed; expected {NONE}")
             changed.lora = None
         elif name in NAMES:
             setattr(changed, name, value)

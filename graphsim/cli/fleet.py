@@ -95,7 +95,7 @@ def fleet(options: argparse.Namespace) -> None:
     from graphsim.sweeps.workers import Processes
 
     traffic, limits = traffic_of(options), limits_of(options.slo)
-    served = {"lora": shared.lora_config(options.lora)} if options.lora else {}
+    served = {"lora": shared.lora_config(options.lora)} if options.lora is not None else {}
     pool = Processes(options.workers) if options.workers > 1 else None
     try:
         with named_as_options(), RunProgress(0) as progress:

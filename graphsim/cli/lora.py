@@ -11,11 +11,13 @@ from graphsim.cli.basis import print_basis, served_basis
 from graphsim.cli.fit import print_what_would_fit
 from graphsim.cli.printing import print_json, print_line, print_table
 from graphsim.display.columns import bytes_column, numbers_column, times_column
-from graphsim.errors import InfeasibleError
+from graphsim.errors import ConfigError, InfeasibleError
 from graphsim.lora.config import LoraConfig
 from graphsim.units import amount_text, bytes_text
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from graphsim.deployment.deployment import Deployment
 
 EXAMPLES = """examples:
@@ -45,7 +47,11 @@ def lora(options: argparse.Namespace) -> None:
     from graphsim.deployment.arguments import inference_of
     from graphsim.simulation import lora_parameters
 
-    config = shared.lora_config(options.lora, options.batch) or LoraConfig()
+    given = LoraConfig() if options.lora is None else shared.lora_config(options.lora, options.batch)
+    if given is None:
+        _print_base(options)
+        return
+    config: LoraConfig = given
     if options.modules:
         _print_modules(options, config)
         return
@@ -67,6 +73,39 @@ def lora(options: argparse.Namespace) -> None:
         return
     print_basis([basis])
     print_line(f"adapter: {parameters:,} parameters, rank {config.rank}\n")
+    _print_strategies(frame)
+    print_line(f"\n{advice}")
+    if not frame["fits"].all():
+        print_what_would_fit(inference_of(deployment, **requests))
+    if slot:
+        amount = f"or {slot['requests']:.2f} requests of {amount_text(options.input + options.output)} tokens"
+        print_line(f"each slot takes {bytes_text(slot['bytes'])}: {slot['kv_tokens']:.0f} tokens of KV cache, {amount}")
+    for note in config.notes:
+        print_line(f"note: {note}")
+
+
+def _print_base(options: argparse.Namespace) -> None:
+    """Print the row of the base model, the only one without an adapter."""
+    from graphsim.analysis.compare import compare_lora
+    from graphsim.deployment.arguments import inference_of
+
+    if options.modules:
+        raise ConfigError(f"--lora {options.lora}: --modules lists the modules of an adapter; leave out one of the two")
+    deployment, requests = shared.deployment(options), shared.requests(options)
+    base, basis = compare_lora(deployment, **requests).loc[["base"]], served_basis(deployment)
+    if options.json:
+        strategies = {"base": base.loc["base"].to_dict()}
+        told = {"basis": basis.to_dict(), "adapter_parameters": 0, "slot": {}, "strategies": strategies, "advice": None}
+        print_json(told)
+        return
+    print_basis([basis])
+    print_line("adapter: none\n")
+    _print_strategies(base)
+    if not base["fits"].all():
+        print_what_would_fit(inference_of(deployment, **requests))
+
+
+def _print_strategies(frame: pd.DataFrame) -> None:
     columns = [
         [str(name) for name in frame.index],
         times_column(frame["ttft_s"].tolist()),
@@ -78,14 +117,6 @@ def lora(options: argparse.Namespace) -> None:
     ]
     rows = [list(row) for row in zip(*columns, strict=True)]
     print_table(["strategy", "TTFT", "TPOT", "tokens/s", "latency", "once", "memory"], rows, right=range(1, 7))
-    print_line(f"\n{advice}")
-    if not frame["fits"].all():
-        print_what_would_fit(inference_of(deployment, **requests))
-    if slot:
-        amount = f"or {slot['requests']:.2f} requests of {amount_text(options.input + options.output)} tokens"
-        print_line(f"each slot takes {bytes_text(slot['bytes'])}: {slot['kv_tokens']:.0f} tokens of KV cache, {amount}")
-    for note in config.notes:
-        print_line(f"note: {note}")
 
 
 def _slot(deployment: Deployment, tokens: float) -> dict[str, float]:

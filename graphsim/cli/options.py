@@ -26,7 +26,9 @@ DEGREES = {
 number, few, whole = Quantity(), Quantity("few"), Whole
 """Types of options: a count, a small count such as a degree, and integers with a lower bound."""
 
-ADAPTERS = "rank=16,targets=attn+ffn,strategy=dynamic,…, or PEFT folders or YAML files, A,B, and then ,key=value"
+ADAPTERS = (
+    "none, or rank=16,targets=attn+ffn,strategy=dynamic,…, or PEFT folders or YAML files, A,B, and then ,key=value"
+)
 """Syntax of `--lora` in every command."""
 
 _EXPERTS = ("expert_placement", "redundant_experts")

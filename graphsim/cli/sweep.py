@@ -67,7 +67,7 @@ def add_choices(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--targets", metavar="A+B", help="modules with an adapter")
     parser.add_argument(
         "--lora", nargs="+", metavar="SPEC",
-        help="adapters to choose from: none, or as for `graphsim run`; --rank, --targets etc. override them",
+        help="adapters to choose from, as for `graphsim run`; --rank, --targets etc. override them",
     )  # fmt: skip
     parser.add_argument(
         "--speculation", nargs="+", metavar="SPEC",
@@ -104,8 +104,6 @@ def choices_of(options: argparse.Namespace) -> dict[str, Any]:
 
 def _adapter(text: str, options: argparse.Namespace) -> Any:
     """The adapter that a text describes; None for `none`."""
-    if text.lower() == "none":
-        return None
     batches = options.batch or [1]
     if len(batches) > 1 and "registered=" in text:
         raise ConfigError("--lora: 'registered' says how many adapters to expect in one batch; give one --batch")
@@ -170,13 +168,18 @@ def _write(frame: Any, path: Path) -> None:
         raise needs("pyarrow", "parquet", f"--to {path}: Parquet", "write .csv") from None
 
 
+def choice_text(name: str, row: dict[str, Any]) -> str:
+    """A choice of a row as text; a dash for an adapter's numbers where there is no adapter, and for no value."""
+    value = row[name]
+    if value is None or value != value or (name in ("rank", "active_adapters") and row["strategy"] == "base"):
+        return "-"
+    return amount_text(value) if isinstance(value, float) else str(value)
+
+
 def _print(frame: Any) -> None:
     shown = [*_SHOWN, *(name for name in ("lora", "sp", "cp", "speculation") if name in frame)]
     header = [*shown, "TTFT ms", "TPOT ms", "tokens/s", "J/token", "GiB", "reason"]
-    columns = [
-        [amount_text(value) if isinstance(value, float) else str(value) for value in frame[name].tolist()]
-        for name in shown
-    ]
+    columns = [[choice_text(name, row) for row in frame.to_dict("records")] for name in shown]
     figures = [frame["ttft_s"] * 1e3, frame["tpot_s"] * 1e3, frame["tokens_per_s"]]
     figures += [frame["energy_per_token_j"], frame["memory_bytes"] / 2**30]
     columns += [figures_column(values.tolist()) for values in figures]

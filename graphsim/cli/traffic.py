@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from graphsim.cli import options as shared
-from graphsim.cli.several import WORD, Settings, Several
-from graphsim.cli.values import Quantity
+from graphsim.cli.adapters import is_base
+from graphsim.cli.values import WORD, Quantity, Settings, Several
 from graphsim.errors import ConfigError
 from graphsim.units import amount_text
 
@@ -183,7 +183,7 @@ def _ranks(text: str) -> str:
 def _adapters(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments for adapters; `--lora` alone describes one adapter that every request uses."""
     count = options.adapters
-    if count is None and options.lora and not options.trace:
+    if count is None and not is_base(options.lora) and not options.trace:
         count = 1
     further: dict[str, Any] = {} if count is None else {"adapters": count}
     said = {"popularity": options.popularity, "ranks": options.ranks, "base_share": options.base_share}

@@ -13,7 +13,9 @@ from graphsim.cli.values import Quantity
 from graphsim.errors import ConfigError
 
 if TYPE_CHECKING:
+    from graphsim.lora.config import LoraConfig
     from graphsim.training.config_files.finish import TrainingFile
+    from graphsim.training.setup import Method
 
 STEP = {
     "method": ("M", "lora, qlora, full, pretrain, relora, dora, … (lora)"),
@@ -132,8 +134,8 @@ def asked(options: argparse.Namespace) -> Asked:
     if options.offload:
         found["offload"] = options.offload
     found["parallelism"] = _parallelism(found.get("parallelism"), _given(options, (*DEGREES, *WORDS)))
-    if options.lora:
-        found["lora"] = shared.lora_config(options.lora)
+    if options.lora is not None:
+        found["lora"] = _adapter(options, found.get("method", "lora"))
     if options.model is not None:
         found["model"] = shared.model(options)
     if "model" not in found:
@@ -141,6 +143,19 @@ def asked(options: argparse.Namespace) -> Asked:
     train = found | {"hardware": options.hardware, "passes": shared.passes(options)}
     course, missing = _course(options, {} if file is None else file.plan)
     return Asked(train=train, course=course, notes=(*_told(options, file), *missing))
+
+
+def _adapter(options: argparse.Namespace, method: str | Method) -> LoraConfig | None:
+    """The adapter that `--lora` describes. Raises ConfigError where the method trains one and the text says `none`."""
+    from graphsim.training.methods import load_method
+
+    found = shared.lora_config(options.lora)
+    if found is None and not options.vary and (trained := load_method(method)).adapters:
+        raise ConfigError(
+            f"--lora {options.lora}: method '{trained.name}' trains an adapter; give --method full or pretrain, or "
+            "another --lora"
+        )
+    return found
 
 
 def _told(options: argparse.Namespace, file: TrainingFile | None) -> list[str]:

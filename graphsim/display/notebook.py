@@ -14,7 +14,7 @@ from graphsim.display.intervals import interval_text
 from graphsim.display.nodes import number
 from graphsim.display.palette import TINTS
 from graphsim.display.shown import ShownEstimate, ShownStep
-from graphsim.units import Num, bytes_text, joules_text, scaled, seconds_text, watts_text
+from graphsim.units import Num, bytes_text, joules_text, seconds_text, throughput_text, watts_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +50,7 @@ def _figures(estimate: ShownEstimate) -> list[tuple[str, str]]:
         ("ttft_s", "time to first token", estimate.ttft_s, seconds_text),
         ("tpot_s", "time per token", estimate.tpot_s, seconds_text),
         ("latency_s", "whole batch", estimate.latency_s, seconds_text),
-        ("tokens_per_s", "throughput", estimate.tokens_per_s, lambda value: scaled(value, "tok/s")),
+        ("tokens_per_s", "throughput", estimate.tokens_per_s, throughput_text),
     ]
     if np.size(estimate.latency_s) > 1:
         return [(label, range_text(value, shown)) for _, label, value, shown in named]

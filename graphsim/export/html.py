@@ -31,7 +31,7 @@ from graphsim.files.written import write_text
 from graphsim.result import COVERAGE, Estimate
 from graphsim.serving.served_run import ServedRun
 from graphsim.training.estimate import TrainEstimate
-from graphsim.units import amount_text, bytes_text, joules_text, scaled, seconds_text, watts_text
+from graphsim.units import amount_text, bytes_text, joules_text, scaled, seconds_text, throughput_text, watts_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,7 +120,7 @@ def _cards(estimate: Estimate, scenario: int) -> Iterable[str]:
         ("ttft_s", "Time to first token", seconds_text, "the prompt's step"),
         ("tpot_s", "Time per token", seconds_text, "mean over the generation"),
         ("latency_s", "Whole batch", seconds_text, "prompt and generation"),
-        ("tokens_per_s", "Throughput", lambda v: scaled(v, "tok/s"), "generated tokens of the batch"),
+        ("tokens_per_s", "Throughput", throughput_text, "generated tokens of the batch"),
     ]
     intervals = estimate.intervals(COVERAGE)
     for name, label, shown, hint in figures:
@@ -164,7 +164,7 @@ _COLUMNS = (
     ("ttft_s", "first token", seconds_text),
     ("tpot_s", "per token", seconds_text),
     ("latency_s", "whole batch", seconds_text),
-    ("tokens_per_s", "throughput", lambda value: scaled(value, "tok/s")),
+    ("tokens_per_s", "throughput", throughput_text),
     ("energy_per_token_j", "energy per token", lambda value: joules_text(value) if value == value else "–"),
     ("overhead", "over base", lambda value: f"{100 * value:+.2f} %"),
     ("one_time_s", "once", lambda value: seconds_text(value) if value else "–"),

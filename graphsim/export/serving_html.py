@@ -18,9 +18,9 @@ from graphsim.serving.fleet.fleet_service import FleetService
 from graphsim.serving.goodput import Limits, checked_limits, goodput, has_limits, judged
 from graphsim.serving.run_log import STATUSES
 from graphsim.serving.service_tables import BASE_NAME
-from graphsim.serving.service_view import ms_text, rate_text, share_text, title_of
+from graphsim.serving.service_view import ms_text, share_text, title_of
 from graphsim.serving.utilisation import FULL, NEAR
-from graphsim.units import counted_text, seconds_text
+from graphsim.units import counted_text, rate_text, seconds_text
 
 if TYPE_CHECKING:
     from graphsim.serving.served_run import ServedRun
@@ -76,7 +76,7 @@ def _asked(service: ServedRun) -> str:
     table = service.table
     parts = [f"{len(table):,} requests"]
     if service.open_loop and service.request_rate < inf:
-        parts.append(f"{service.request_rate:.4g} req/s asked for")
+        parts.append(f"{service.request_rate:.4g} requests/s asked for")
     if service.concurrency is not None:
         parts.append(f"concurrency {service.concurrency}")
     if len(table):
@@ -107,15 +107,15 @@ def _cards(service: ServedRun, found: dict[str, Any], limits: Sequence[Limits]) 
     lost += f", {left} cut off" if left else ""
     yield card("completed", "Requests answered", float(done), f"{done:,}", f"of {len(service.table):,}{lost}")
     rate, tokens = found["request_throughput"], found["output_throughput"]
-    hint = f"{rate_text(tokens, 'tok/s')} of answers"
-    yield card("request_throughput", "Throughput", rate, rate_text(rate, "req/s"), hint)
+    hint = f"{rate_text(tokens, 'tokens/s')} of answers"
+    yield card("request_throughput", "Throughput", rate, rate_text(rate, "requests/s"), hint)
     for name, label in (("ttft", "Time to first token"), ("tpot", "Time per token"), ("e2el", "End to end")):
         value = found[f"median_{name}_ms"]
         hint = f"median; p99 {ms_text(found[f'p99_{name}_ms'])}"
         yield card(f"median_{name}_ms", label, value, ms_text(value), hint)
     if has_limits(limits):
         good = goodput(judged(service.latencies, service.log, service.table.group, limits), service.duration_s)
-        hint = f"{rate_text(good.requests_per_s, 'req/s')} meet all limits"
+        hint = f"{rate_text(good.requests_per_s, 'requests/s')} meet all limits"
         yield card("good_share", "Goodput", good.share, f"{good.share:.1%}", hint, bad=good.share < 0.99)
     if service.open_loop:
         load = min(used.load, 1.0)

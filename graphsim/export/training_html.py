@@ -17,7 +17,7 @@ from graphsim.training.estimate import TrainEstimate
 from graphsim.training.plan import Plan
 from graphsim.training.variation import comparison_of, methods_of
 from graphsim.training.view import asked_of, headline, title_of
-from graphsim.units import bytes_text, count_text, scaled, seconds_text
+from graphsim.units import bytes_text, count_text, scaled, seconds_text, throughput_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +79,7 @@ def _cards(estimate: TrainEstimate, scenario: int) -> Iterable[str]:
     step_s = number(estimate.step_s, scenario)
     yield card("step_s", "Step", step_s, seconds_text(step_s), f"{figures['tokens']} tokens")
     hint = f"{figures['per device']} per device" if "per device" in figures else "all tokens of the step"
-    yield card("tokens_per_s", "Throughput", tokens_per_s, scaled(tokens_per_s, "tok/s"), hint)
+    yield card("tokens_per_s", "Throughput", tokens_per_s, throughput_text(tokens_per_s), hint)
     hfu = number(estimate.hfu, scenario)
     yield card("mfu", "MFU", mfu, f"{mfu:.1%}", f"HFU {hfu:.1%}, of {estimate.peak_format}'s dense peak")
     memory = estimate.memory
@@ -102,7 +102,7 @@ def _compared(estimate: TrainEstimate, scenario: int) -> pd.DataFrame | None:
 
 _COLUMNS = (
     ("step_s", "step", seconds_text),
-    ("tokens_per_s_per_gpu", "per device", lambda value: scaled(value, "tok/s")),
+    ("tokens_per_s_per_gpu", "per device", throughput_text),
     ("mfu", "MFU", lambda value: f"{value:.1%}"),
     ("trainable_parameters", "trained", count_text),
     ("weights_bytes", "weights", bytes_text),

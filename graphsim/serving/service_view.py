@@ -11,7 +11,7 @@ from graphsim.display.notebook import framed, table
 from graphsim.serving.adapter_events import adapter_events
 from graphsim.serving.goodput import has_limits
 from graphsim.serving.utilisation import FULL
-from graphsim.units import counted_text, scaled, seconds_text
+from graphsim.units import counted_text, rate_text, seconds_text
 
 if TYPE_CHECKING:
     from graphsim.serving.served_run import ServedRun
@@ -26,11 +26,6 @@ def latency_rows(summary: Mapping[str, Any], kinds: Sequence[str]) -> list[list[
     """The figures of each kind of latency, such as its mean and its p99; each row in one unit."""
     names = (("TTFT", "ttft"), ("TPOT", "tpot"), ("ITL", "itl"), ("end to end", "e2el"))
     return [[label, *latencies_column([summary[f"{kind}_{name}_ms"] / 1e3 for kind in kinds])] for label, name in names]
-
-
-def rate_text(value: float, unit: str) -> str:
-    """A rate as a person reads it."""
-    return "–" if value != value else scaled(value, unit)
 
 
 def share_text(value: float) -> str:
@@ -50,8 +45,8 @@ def service_text(service: ServedRun) -> str:
     found = service.summary((99.0,))
     figures = [
         f"{found['completed']} of {found['num_prompts']} requests in {seconds_text(found['duration'])}",
-        rate_text(found["request_throughput"], "req/s"),
-        rate_text(found["output_throughput"], "tok/s"),
+        rate_text(found["request_throughput"], "requests/s"),
+        rate_text(found["output_throughput"], "tokens/s"),
         f"TTFT {ms_text(found['median_ttft_ms'])} (p99 {ms_text(found['p99_ttft_ms'])})",
         f"TPOT {ms_text(found['median_tpot_ms'])} (p99 {ms_text(found['p99_tpot_ms'])})",
     ]
@@ -71,13 +66,13 @@ def headline(service: ServedRun) -> list[tuple[str, str]]:
     rows = [
         ("requests answered", _answered(found)),
         ("simulated time", seconds_text(found["duration"])),
-        ("requests", rate_text(found["request_throughput"], "req/s")),
-        ("output tokens", rate_text(found["output_throughput"], "tok/s")),
-        ("all tokens", rate_text(found["total_token_throughput"], "tok/s")),
+        ("requests", rate_text(found["request_throughput"], "requests/s")),
+        ("output tokens", rate_text(found["output_throughput"], "tokens/s")),
+        ("all tokens", rate_text(found["total_token_throughput"], "tokens/s")),
     ]
     if has_limits(service.classes):
         good = service.goodput()
-        rows.append(("goodput", f"{rate_text(good.requests_per_s, 'req/s')}, {good.share:.1%} of requests"))
+        rows.append(("goodput", f"{rate_text(good.requests_per_s, 'requests/s')}, {good.share:.1%} of requests"))
     if service.open_loop:
         rows.append(("load", f"{share_text(min(used.load, 1.0))} of what fills the server ({FULL[used.limit]})"))
     rows.append(("KV cache", f"{share_text(used.kv)} on average, {share_text(used.kv_peak)} at most"))

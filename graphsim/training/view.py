@@ -13,7 +13,7 @@ from graphsim.deployment.basis import Basis
 from graphsim.display.nodes import number
 from graphsim.display.training import DIRECTIONS, busy_s, kind_text
 from graphsim.training.setup import TrainingSetup
-from graphsim.units import Num, amount_text, bytes_text, count_text, scaled, seconds_text
+from graphsim.units import Num, amount_text, bytes_text, count_text, seconds_text, throughput_text
 
 FIGURES = ("step_s", "tokens_per_s", "tokens_per_s_per_gpu", "mfu", "hfu", "trainable_parameters")
 """Numbers of an estimate, one for each scenario."""
@@ -128,10 +128,10 @@ def headline(estimate: ShownStep, scenario: int = 0) -> list[tuple[str, str]]:
     rows = [
         ("time", seconds_text(number(estimate.step_s, scenario))),
         ("tokens", f"{tokens_per_s * number(estimate.step_s, scenario):,.0f}"),
-        ("throughput", scaled(tokens_per_s, "tok/s")),
+        ("throughput", throughput_text(tokens_per_s)),
     ]
     if devices > 1:
-        rows.append(("per device", scaled(number(estimate.tokens_per_s_per_gpu, scenario), "tok/s")))
+        rows.append(("per device", throughput_text(number(estimate.tokens_per_s_per_gpu, scenario))))
     mfu, hfu = number(estimate.mfu, scenario), number(estimate.hfu, scenario)
     rows.append(("MFU", f"{mfu:.1%} of {estimate.peak_format}'s dense peak"))
     rows += [("HFU", f"{hfu:.1%}, with recomputation")] if hfu > 1.02 * mfu else []
@@ -151,7 +151,7 @@ def step_text(estimate: ShownStep) -> str:
     fits = "fits" if np.all(memory.fits) else "does not fit" if not np.any(memory.fits) else "some do not fit"
     used, room = (range_text(size, bytes_text) for size in (memory.reserved_bytes, memory.capacity_bytes))
     several = f"; {np.size(estimate.step_s)} scenarios" if np.size(estimate.step_s) > 1 else ""
-    speed = range_text(estimate.tokens_per_s, lambda value: scaled(value, "tok/s"))
+    speed = range_text(estimate.tokens_per_s, throughput_text)
     trained = range_text(estimate.trainable_parameters, count_text)
     return "\n".join(
         (

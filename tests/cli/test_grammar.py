@@ -285,3 +285,44 @@ def test_suggestions_are_near_in_spelling() -> None:
             continue
         swapped = name[:-2] + name[-1] + name[-2]
         assert swapped == name or nearest(swapped, names) in (name, swapped) or nearest(swapped, [name]) == name
+
+
+BASE = {
+    "serve": "--rate 8 --requests 5 --input 8 --output 4 --no-advice",
+    "fleet": "--rate 8 --requests 5 --input 8 --output 4 --slo ttft=1",
+    "train": "--method full --no-advice",
+    "explore": "--degrees 1 --out page.html",
+    "export": "--to graph.json",
+}
+
+
+@pytest.mark.parametrize("command", [name for name in ADAPTERS if name != "lora"])
+def test_no_adapter_is_the_base_model_in_every_command(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = (command, "gpt-2", "--hardware", "l4", *BASE.get(command, "").split())
+    plain = told(capsys, *words)
+    left = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    none = told(capsys, *words, "--lora", "NONE")
+    if command in ("sweep", "best"):  # where `lora` is then a column
+        none = json.loads(re.sub(r'\s*"lora": "none",', "", json.dumps(none)))
+    assert none == plain
+    assert left == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+def test_without_an_adapter_only_the_base_model_is_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("lora", "gpt-2", "--hardware", "l4")
+    base = told(capsys, *words, "--lora", "none")["strategies"]  # type: ignore[index]
+    assert [*base] == ["base"] and base["base"] == told(capsys, *words)["strategies"]["base"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [("train gpt-2 --hardware l4 --lora none", "method 'lora' trains an adapter; give --method full or pretrain"),
+     ("lora gpt-2 --hardware l4 --lora none --modules", "--modules lists the modules of an adapter"),
+     ("explain gpt-2 --hardware l4 --against lora=of", "lora = 'of' is not allowed; expected none")],
+)  # fmt: skip
+def test_where_an_adapter_is_needed_none_is_refused(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of(words.split()) == 2
+    assert said in capsys.readouterr().err

@@ -65,10 +65,10 @@ def _sessions(block: str) -> list[str]:
 
 
 def command_output(command: str) -> str:
-    """What a command line prints: one of graphsim's, or a script of the handbook's."""
+    """What a terminal shows of a command line: one of graphsim's, or a script of the handbook's."""
     program, *arguments = shlex.split(command)
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         if program == "graphsim":
             assert main(arguments) == 0, command
         else:

@@ -148,7 +148,9 @@ def test_sweeps_and_comparisons_show_themselves_with_units():
     )
     text = table._repr_html_()
     assert "16 rows<" in text and "in all rows model = gpt-2, precision = bf16, engine = reference" in text
-    assert "h100-sxm" in text and " ms<" in text and " GiB<" in text and " tok/s<" in text and "allowed: 1, 2" in text
+    assert (
+        "h100-sxm" in text and " ms<" in text and " GiB<" in text and " tokens/s<" in text and "allowed: 1, 2" in text
+    )
     fitting = table[table.fits]
     assert "8 rows<" in fitting._repr_html_() and isinstance(fitting, pd.DataFrame)
     compared = gs.compare_lora("gpt-2", "l4", engine="reference")

@@ -244,7 +244,7 @@ def test_an_interval_is_the_run_repeated_with_other_steps(service):
 
 
 def test_a_run_shows_itself_and_escapes_names(service):
-    assert "8 of 12 requests in 10 s, 0.8 req/s" in repr(service)
+    assert "8 of 12 requests in 10 s, 0.8 requests/s" in repr(service)
     page = hand_made(model="<b>x</b>", notes=("a <note>",))._repr_html_()
     assert "<b>x" not in page and "&lt;b&gt;x" in page and "a &lt;note&gt;" in page and "p99" in page
 

@@ -11,7 +11,7 @@ const percent = value => value === null ? "–" : value > 9 ? `× ${three(value 
   : `${value > 0 ? "+" : ""}${(100 * value).toFixed(1)} %`;
 const FIGURES = {
   ttft_s: ["time to first token", seconds], tpot_s: ["time per token", seconds], latency_s: ["latency of the batch", seconds],
-  tokens_per_s: ["throughput", value => `${three(value)} tok/s`], total_bytes: ["memory per device", gib],
+  tokens_per_s: ["throughput", value => `${three(value)} tokens/s`], total_bytes: ["memory per device", gib],
   overhead: ["overhead of LoRA", percent], joules: ["energy per token", joules], cost: ["cost of a million tokens", money],
 };
 const PARTS = { weights: "one", kv_cache: "three", activations: "four", adapters: "two", overhead: "five" };
