@@ -30,7 +30,7 @@ _UNITS: tuple[tuple[str, Callable[[float], str]], ...] = (
     ("watts", watts_text),
     ("_j", joules_text),
     ("_s", seconds_text),
-    ("overhead", lambda value: f"{100 * value:+.2f} %"),
+    ("overhead", lambda value: f"{100 * value:+.2f}%"),
 )
 """How figures are written, by the end of their name."""
 
@@ -39,7 +39,7 @@ def figure_text(names: Iterable[str], value: float) -> str:
     """A figure as a person reads it; the first of its names that has a unit says which."""
     if np.isnan(value):
         return "–"
-    return next((shown(value) for name in names for end, shown in _UNITS if name.endswith(end)), f"{value:.6g}")
+    return next((shown(value) for name in names for end, shown in _UNITS if name.endswith(end)), amount_text(value))
 
 
 def range_text(value: Any, shown: Callable[[float], str]) -> str:

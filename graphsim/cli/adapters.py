@@ -84,6 +84,8 @@ def _from_path(text: str) -> LoraConfig:
     from graphsim.lora.config import LoraConfig
 
     path = expanded(text)
+    if is_base(text):
+        raise ConfigError(f"--lora: '{text}' is the base model and stands alone; leave it out, or the rest")
     if not is_present(path):
         raise ConfigError(
             f"--lora {text}: no such adapter; write none, key=value,… or the path of a PEFT adapter or a YAML file"

@@ -61,7 +61,7 @@ def models(options: argparse.Namespace) -> None:
         return
     billions = figures_column([c.num_parameters / 1e9 for c in found])
     rows = [
-        [c.name, f"{count} B", str(c.num_layers), str(c.hidden_size), str(c.vocab_size)]
+        [c.name, f"{count} B", *(f"{size:,}" for size in (c.num_layers, c.hidden_size, c.vocab_size))]
         for c, count in zip(found, billions, strict=True)
     ]
     print_table(["model", "parameters", "layers", "hidden", "vocabulary"], rows, right=range(1, 5))
@@ -110,13 +110,20 @@ def _show_model(options: argparse.Namespace) -> None:
     if as_json:
         print_json(facts | ({} if report is None else {"checkpoint": checkpoint_facts(report)}))
         return
-    print_table(
-        ["", ""], [[key.replace("_", " "), str(value)] for key, value in facts.items() if value not in ("", [])]
-    )
+    told = {key: value for key, value in facts.items() if key != "name" and value not in ("", [])}
+    print_table(["model", config.name], [[key.replace("_", " "), _fact(value)] for key, value in told.items()])
     if report is not None:
         print_checkpoint(report)
     print_line("\noperations for one token:")
     print_line(to_text(build(config, prefill(1.0, 1.0), precision)))
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return "; ".join(map(str, value))
+    return amount_text(value) if isinstance(value, int | float) else str(value)
 
 
 def _loaded(options: argparse.Namespace) -> tuple[ModelConfig, CheckpointReport | None]:
@@ -198,7 +205,6 @@ def _show_hardware(device: Hardware, as_json: bool) -> None:
     if as_json:
         print_json(facts)
         return
-    print_line(f"{device.name}: {device.title} ({device.architecture})\n")
     rows = [[f"{name} peak", scaled(float(rate), "FLOP/s")] for name, rate in device.flops_per_s.items()]
     rows += [
         ["vector peak", scaled(float(device.vector_flops_per_s), "FLOP/s")],
@@ -209,7 +215,7 @@ def _show_hardware(device: Hardware, as_json: bool) -> None:
     for link in (*device.links, device.host_link):
         reach = f", up to {amount_text(link.devices)} devices ({link.topology})" if link in device.links else ""
         rows.append([link.name, f"{scaled(float(link.bytes_per_s), 'B/s')} per direction{reach}"])
-    print_table(["", ""], rows)
+    print_table([device.name, f"{device.title} ({device.architecture})"], rows)
     if facts["caution"]:
         print_line(f"\nnote: {facts['caution']}")
     print_line("\nsources:")

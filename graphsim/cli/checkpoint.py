@@ -54,5 +54,5 @@ def print_checkpoint(report: CheckpointReport) -> None:
 
 
 def percent(share: float) -> str:
-    """A share in percent, rounded down, so that only a complete share gives 100 %."""
-    return f"{int(share * 1e4) / 100:.2f} %"
+    """A share in percent, rounded down, so that only a complete share gives 100%."""
+    return f"{int(share * 1e4) / 100:.2f}%"

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import gc
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
+from typing import TextIO
 
 from graphsim.cli.listing import COMMANDS, module_of
-from graphsim.cli.parsing import Parser, complain_of
+from graphsim.cli.naming import as_options
+from graphsim.cli.parsing import Parser, complain_of, subparsers
 from graphsim.errors import GraphsimError
 
 EXAMPLES = """examples:
@@ -61,6 +64,8 @@ def dispatch(arguments: Sequence[str] | None = None) -> int:
         sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     if sys.stderr is None:
         sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    for stream in (sys.stdout, sys.stderr):
+        _replace_what_cannot_be_encoded(stream)
     words = sys.argv[1:] if arguments is None else arguments
     top = parser(words)
     options, extras = top.parse_known_args(words)
@@ -70,17 +75,19 @@ def dispatch(arguments: Sequence[str] | None = None) -> int:
     if not gc.isenabled():
         gc.freeze()
         gc.enable()
-    return _ended(partial(options.command_function, options) if options.command else top.print_help)
+    if not options.command:
+        return _ended(top.print_help)
+    return _ended(partial(options.command_function, options), subparsers(top)[options.command]._option_string_actions)
 
 
-def _ended(command: Callable[[], object]) -> int:
-    """Run a command and return its exit status; an error is printed as one sentence."""
+def _ended(command: Callable[[], object], options: Container[str] = ()) -> int:
+    """Run a command and return its exit status; an error is printed as one sentence, which names the options."""
     try:
         command()
         sys.stdout.flush()
     except GraphsimError as error:
         notes = "".join(f" ({note})" for note in getattr(error, "__notes__", []))
-        sys.stderr.write(f"graphsim: {error}{notes}\n")
+        sys.stderr.write(f"graphsim: {as_options(str(error), options)}{notes}\n")
         return 2
     except BrokenPipeError:
         _silence()
@@ -90,6 +97,23 @@ def _ended(command: Callable[[], object]) -> int:
         sys.stderr.write(f"graphsim: {place} cannot be used ({error.strerror or error})\n")
         return 2
     return 0
+
+
+_ASCII = {"µ": "u", "…": "...", "–": "-", "—": "-", "×": "x", "±": "+-", "≥": ">=", "≤": "<="}
+
+
+def _replace_what_cannot_be_encoded(stream: TextIO) -> None:
+    """Write characters that the stream's encoding lacks in another way, instead of raising an error."""
+    codecs.register_error("graphsim", _in_ascii)
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="graphsim")
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    found = error.object[error.start : error.end]
+    return "".join(_ASCII.get(one) or one.encode("ascii", "backslashreplace").decode() for one in found), error.end
 
 
 def _silence() -> None:

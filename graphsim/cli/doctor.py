@@ -15,6 +15,10 @@ EXAMPLES = """examples:
 """
 
 
+_KINDS = {"hardware": "devices"}
+"""What the counted files describe, where that is not the name of their folder."""
+
+
 def add_commands(commands: Any) -> None:
     """Add `doctor`."""
     parser = shared.add_command(commands, "doctor", EXAMPLES)
@@ -39,7 +43,7 @@ def doctor(options: argparse.Namespace) -> None:
     missing = "" if found.dot else "your system's package graphviz"
     rows.append(["GraphViz dot", "yes" if found.dot else "-", "drawing: export --to x.svg", missing])
     print_table(["optional", "version", "for", "to install"], rows)
-    print_line("\n" + ", ".join(f"{count} {kind}" for kind, count in found.counts.items()))
+    print_line("\n" + ", ".join(f"{count} {_KINDS.get(kind, kind)}" for kind, count in found.counts.items()))
     for kind, paths in found.folders.items():
         print_line(f"{kind}: {', '.join(paths)}")
 

@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from graphsim.cli import options as shared
+from graphsim.cli.basis import served_basis
 from graphsim.cli.printing import print_json, print_line, print_table
 from graphsim.units import bytes_text
 
@@ -33,9 +34,10 @@ def fit(options: argparse.Namespace) -> None:
     """Search and print."""
     from graphsim.analysis.fit import fit as search
 
-    found = search(shared.deployment(options), **shared.requests(options))
+    deployment = shared.deployment(options)
+    found = search(deployment, **shared.requests(options))
     if options.json:
-        print_json(found.to_dict())
+        print_json({"basis": served_basis(deployment).to_dict()} | found.to_dict())
         return
     headline, *_ = str(found).splitlines()
     print_line(f"{headline}\n")

@@ -42,7 +42,8 @@ class OutFile:
         if is_present(path) and not is_file(path):
             return str(path)
         if self.suffixes and path.suffix.lower() not in self.suffixes:
-            raise _unwritable(text, f"its suffix is '{path.suffix}'; allowed: {', '.join(self.suffixes)}")
+            found = f"its suffix is '{path.suffix}'" if path.suffix else "it has no suffix"
+            raise _unwritable(text, f"{found}; allowed: {', '.join(self.suffixes)}")
         if not is_folder(path.parent):
             raise _unwritable(text, f"there is no folder '{shown(path.parent)}'")
         return str(path)

@@ -125,7 +125,7 @@ def _print_memory(estimate: Estimate) -> None:
     rows = [[part.replace("_", " "), text] for part, text in zip(parts, texts, strict=True)]
     print_table(["memory per device", ""], rows, right=[1])
     verdict = "fits" if memory.fits else "does not fit"
-    print_line(f"{verdict}; largest batch that fits: {float(memory.max_batch):.0f}")
+    print_line(f"{verdict}; largest batch that fits: {float(memory.max_batch):,.0f}")
     if not memory.fits:
         from graphsim.cli.fit import print_what_would_fit
 

@@ -16,7 +16,7 @@ from graphsim.cli.printing import RunProgress, print_json
 from graphsim.cli.serve_tables import print_advice, print_capacity, print_comparison, print_measured, print_service
 from graphsim.cli.several import Names, Settings, varied
 from graphsim.cli.traffic import SCALING, add_slo, add_traffic, host_settings, limits_of, scaling_of, traffic_of
-from graphsim.cli.values import Quantity
+from graphsim.cli.values import Names, Portion, Quantity, Settings, varied
 from graphsim.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--over", choices=("rate", "adapters"), default="rate", help="what --find-capacity increases")
     parser.add_argument(
         "--attainment",
-        type=Quantity("share"),
+        type=Portion(),
         default=0.99,
         metavar="P",
         help="share of requests that must meet the SLO (0.99)",
@@ -142,7 +142,10 @@ def serve(options: argparse.Namespace) -> None:
         else:
             _simulate(serving, limits, options)
     except ConfigError as error:
-        raise type(error)(as_flags(error)) from None
+        text = as_flags(error)
+        if text.startswith(start := "capacity needs a limit: "):
+            text = f"--find-capacity needs a limit: --slo, or {text.removeprefix(start).rpartition(', or ')[2]}"
+        raise type(error)(text) from None
 
 
 def _check_question(options: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from graphsim.cli.fleet_tables import print_replicas
 from graphsim.cli.printing import print_line, print_table
 from graphsim.display.columns import figures_column, latencies_column
-from graphsim.units import counted_text, seconds_text
+from graphsim.units import amount_text, counted_text, seconds_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +88,7 @@ def print_capacity(found: Capacity, limits: Mapping[str, float], attainment: flo
     from graphsim.serving.capacity_runs import limits_text, value_text
 
     service = found.service
-    print_line(f"{found} keep {limits_text(limits)} for {attainment:.4g} of the requests\n")
+    print_line(f"{found} keep {limits_text(limits)} for {amount_text(attainment, 'share')} of the requests\n")
     tried = found.tried
     rows = _rows(
         [value_text(found.over, value) for value in tried[found.over]],

@@ -11,7 +11,7 @@ from graphsim.cli import options as shared
 from graphsim.cli.basis import bases_of, print_basis
 from graphsim.cli.options import DEGREES
 from graphsim.cli.outputs import OutFile, OutFolder, say_written
-from graphsim.cli.printing import Progress, print_cautions, print_json, print_table
+from graphsim.cli.printing import Progress, print_cautions, print_json, print_line, print_table
 from graphsim.cli.values import Listed, Names, Several
 from graphsim.display.columns import figures_column
 from graphsim.errors import ConfigError, needs
@@ -36,6 +36,8 @@ _NAMED = {
 TABLES = (".csv", ".parquet")
 _NAMES = {"input": "input_tokens", "output": "output_tokens", "adapters": "active_adapters"}
 _WORDS = ("model", "hardware", "engine", "strategy", "lora", "speculation")
+_REASONS = 10
+"""Number of reasons to print for rows that cannot run."""
 _SHOWN = ("model", "hardware", "engine", "strategy", "batch", "input_tokens", "output_tokens", "tp", "rank")
 
 
@@ -173,7 +175,7 @@ def choice_text(name: str, row: dict[str, Any]) -> str:
     value = row[name]
     if value is None or value != value or (name in ("rank", "active_adapters") and row["strategy"] == "base"):
         return "-"
-    return amount_text(value) if isinstance(value, float) else str(value)
+    return amount_text(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
 def _print(frame: Any) -> None:
@@ -183,7 +185,12 @@ def _print(frame: Any) -> None:
     figures = [frame["ttft_s"] * 1e3, frame["tpot_s"] * 1e3, frame["tokens_per_s"]]
     figures += [frame["energy_per_token_j"], frame["memory_bytes"] / 2**30]
     columns += [figures_column(values.tolist()) for values in figures]
-    rows = [list(row) for row in zip(*columns, (reason[:60] for reason in frame["reason"]), strict=True)]
+    reasons = {reason: f"({number})" for number, reason in enumerate(filter(None, dict.fromkeys(frame["reason"])), 1)}
+    rows = [list(row) for row in zip(*columns, (reasons.get(reason, "") for reason in frame["reason"]), strict=True)]
     print_basis(bases_of(frame))
     print_table(header, rows, right=[at for at, name in enumerate(header[:-1]) if name not in _WORDS])
+    for reason, number in [*reasons.items()][:_REASONS]:
+        print_line(f"{number} {reason}")
+    if len(reasons) > _REASONS:
+        print_line(f"… and {len(reasons) - _REASONS:,} more reasons (--to, --json)")
     print_cautions(frame)

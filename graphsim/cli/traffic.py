@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphsim.cli import options as shared
 from graphsim.cli.adapters import is_base
-from graphsim.cli.values import WORD, Quantity, Settings, Several
+from graphsim.cli.values import WORD, Portion, Quantity, Settings, Several
 from graphsim.errors import ConfigError
 from graphsim.units import amount_text
 
@@ -74,7 +74,7 @@ def add_traffic(parser: argparse.ArgumentParser) -> None:
         "--ranks", type=_ranks, metavar="R,R,…", help="ranks, assigned to the adapters in turn (that of --lora)"
     )
     parser.add_argument(
-        "--base-share", type=Quantity("share"), metavar="P", help="share of the requests without an adapter (0)"
+        "--base-share", type=Portion(), metavar="P", help="share of the requests without an adapter (0)"
     )
     parser.add_argument(
         "--sessions", type=Settings(SESSIONS), metavar="SPEC", help="chats: turns=4,think=10s,prefix=500,groups=8"

@@ -146,10 +146,12 @@ def asked(options: argparse.Namespace) -> Asked:
 
 
 def _adapter(options: argparse.Namespace, method: str | Method) -> LoraConfig | None:
-    """The adapter that `--lora` describes. Raises ConfigError where the method trains one and the text says `none`."""
+    """The adapter that `--lora` describes. Raises ConfigError unless the method trains one."""
     from graphsim.training.methods import load_method
 
     found = shared.lora_config(options.lora)
+    if found is not None and not options.vary and not (other := load_method(method)).adapters:
+        raise ConfigError(f"--lora: method '{other.name}' trains no adapter; leave out --lora, or give --method lora")
     if found is None and not options.vary and (trained := load_method(method)).adapters:
         raise ConfigError(
             f"--lora {options.lora}: method '{trained.name}' trains an adapter; give --method full or pretrain, or "

@@ -24,7 +24,7 @@ def print_varied(asked: dict[str, Any], options: argparse.Namespace) -> None:
     """Print the table of all combinations, ranked if there is an objective."""
     for name in _ONE:
         if getattr(options, name):
-            raise ConfigError(f"--{name.replace('_', '-')} applies to a single step; leave out it or --vary")
+            raise ConfigError(f"--{name.replace('_', '-')} applies to a single step; leave out one of the two")
     choices = _varied(options.vary)
     frame = _frame(asked, choices, options)
     if options.plot:

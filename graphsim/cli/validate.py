@@ -142,7 +142,7 @@ def validate(options: argparse.Namespace) -> None:
     _print_table(options.what, frame)
     if not more.empty:
         print_line(
-            "\nintervals of 80 %, by residuals of what is left: rows within, and width in parts of their own range"
+            "\nintervals of 80%, by residuals of what is left: rows within, and width in parts of their own range"
         )
         _print(more)
 

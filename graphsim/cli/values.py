@@ -46,10 +46,31 @@ class Quantity:
 
             noun, examples = _KINDS[self.kind]
             if self.kind in ("count", "few") and is_range(text):
+                hint = "`graphsim sweep`, `best` and --vary take several"
+                if _GROUPED.fullmatch(text):
+                    hint = f"a number has no commas: {text.replace(',', '')}"
                 raise argparse.ArgumentTypeError(
-                    f"'{text}' holds several values, but one is expected; `graphsim sweep` and `best` take several"
+                    f"'{text}' holds several values, but one is expected; {hint}"
                 ) from None
             raise argparse.ArgumentTypeError(f"'{text}' is not a {noun}; write {examples}") from None
+
+
+_GROUPED = re.compile(r"[1-9][0-9]{0,2}(,[0-9]{3})+")
+"""A number with separators of thousands, as messages print it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Portion(Quantity):
+    """A share from 0 to 1, also in percent."""
+
+    kind: str = "share"
+
+    def __call__(self, text: str) -> float:
+        """The share."""
+        value = super(Portion, self).__call__(text)
+        if not 0.0 <= value <= 1.0:
+            raise argparse.ArgumentTypeError(f"'{text}' is not allowed; expected a share from 0 to 1, or 0% to 100%")
+        return value
 
 
 def _plain(value: float) -> float:
@@ -195,6 +216,7 @@ def named_as_options() -> Iterator[None]:
         yield
     except ConfigError as error:
         text = re.sub(r"\bprice_per_hour\b", "--price", str(error))
+        text = re.sub(r"\bbest_training: (\w+) needs tokens,", r"--goal \1 needs --tokens,", text)
         raise type(error)(text.replace("a mapping of devices to prices", "one for each device, HW=X,…")) from None
 
 

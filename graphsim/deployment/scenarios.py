@@ -15,7 +15,7 @@ from graphsim.errors import ConfigError
 from graphsim.lora.profile import EngineProfile
 from graphsim.models.config import ModelConfig
 from graphsim.ops.precision import Precision
-from graphsim.units import Num, as_number, bounds_text, is_within, short
+from graphsim.units import Num, amount_text, as_number, bounds_text, is_within, short
 
 T = TypeVar("T")
 MOST = 10**9
@@ -27,7 +27,10 @@ def count(name: str, value: Any, least: int = 1) -> Num:
     number = as_number(value)
     if number is not None and is_within(number, least, MOST, whole=True):
         return number
-    found = "holds values that are" if isinstance(number, np.ndarray) else f"= {short(value)} is"
+    found = f"= {short(value)} is"
+    if isinstance(number, np.ndarray):
+        bad = next(float(one) for one in number if not is_within(float(one), least, MOST, whole=True))
+        found = f"holds {amount_text(bad)}, which is"
     raise ConfigError(f"{name} {found} {not_counted(least)}")
 
 

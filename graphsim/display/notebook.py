@@ -66,7 +66,7 @@ def phase_html(phase: ShownStep) -> str:
     for kind, seconds in sums.items():
         width = round(90 * seconds / whole)
         bar = f'<span style="display:inline-block;height:.6em;width:{width}px;background:{TINTS[kind].line}"></span>'
-        rows.append((kind.value, seconds_text(seconds), f"{100 * seconds / whole:.1f} %", _Raw(bar)))
+        rows.append((kind.value, seconds_text(seconds), f"{100 * seconds / whole:.1f}%", _Raw(bar)))
     title = f"{phase.name} step: {range_text(phase.latency_s, seconds_text)}"
     return framed(title, table(["part", "busy", "share", ""], rows))
 

@@ -166,7 +166,7 @@ _COLUMNS = (
     ("latency_s", "whole batch", seconds_text),
     ("tokens_per_s", "throughput", throughput_text),
     ("energy_per_token_j", "energy per token", lambda value: joules_text(value) if value == value else "–"),
-    ("overhead", "over base", lambda value: f"{100 * value:+.2f} %"),
+    ("overhead", "over base", lambda value: f"{100 * value:+.2f}%"),
     ("one_time_s", "once", lambda value: seconds_text(value) if value else "–"),
     ("memory_bytes", "memory", bytes_text),
 )
@@ -199,7 +199,7 @@ def _differ(estimate: Estimate) -> bool:
 
 def _verdict(compared: pd.DataFrame, *, several: bool) -> str:
     overhead = 100 * number(compared.overhead["dynamic"])
-    text = f"Applying the adapter in every step changes the latency by {overhead:+.2f} %. "
+    text = f"Applying the adapter in every step changes the latency by {overhead:+.2f}%. "
     if several:
         return text + "A merged model serves one adapter only, and here requests differ in theirs."
     if "merge" not in compared.index:

@@ -166,7 +166,7 @@ def point_text(point: Point, whole: float, scenario: int) -> str:
     )
     return (
         f"<b>{safe(point.entry.name)}</b><br>{safe(dims_text(point.entry.op, scenario))}<br>"
-        f"{seconds_text(point.latency_s)} × {point.times}, {share:.1f} % of the step, bound by {point.bound}<br>"
+        f"{seconds_text(point.latency_s)} × {point.times}, {share:.1f}% of the step, bound by {point.bound}<br>"
         f"{reached}"
     )
 

@@ -107,7 +107,7 @@ def plot_overhead(
     ax.set_xticks(range(len(table.columns)), [amount_text(float(v)) for v in table.columns])
     ax.set_yticks(range(len(table.index)), [amount_text(float(v)) for v in table.index])
     for (i, j), cell in np.ndenumerate(percent):
-        text = f"{cell:.1f} %" if np.isfinite(cell) else "–"
+        text = f"{cell:.1f}%" if np.isfinite(cell) else "–"
         light = np.dot(image.to_rgba(cell)[:3], (0.299, 0.587, 0.114)) > 0.5
         ax.text(j, i, text, ha="center", va="center", color=INK if light else "white", fontsize="small")
     ax.set_xlabel(x.replace("_", " "))

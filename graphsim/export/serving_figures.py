@@ -227,7 +227,7 @@ def distribution(service: ServedRun, name: str, label: str, limits: Sequence[Lim
             {
                 "type": "scatter", "mode": "lines", "name": safe(which), "line": {"color": LINES[i], "width": 2},
                 "x": _rounded(factor * np.percentile(values[members], shares)), "y": _rounded(shares),
-                "hovertemplate": f"%{{y:.1f}} % of {safe(which)} within %{{x:.4g}} {unit}<extra></extra>",
+                "hovertemplate": f"%{{y:.1f}}% of {safe(which)} within %{{x:.4g}} {unit}<extra></extra>",
             }
         )  # fmt: skip
     own = [(i, getattr(one, name)) for i, one in enumerate(limits) if getattr(one, name) < inf]

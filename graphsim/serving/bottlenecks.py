@@ -111,7 +111,7 @@ class Bottlenecks:
         """Sentences: the limit, and the evidence."""
         found = [self._verdict()]
         if sum(self.slowest.values()) > 0:
-            found.append(f"a request spends {_parts(self.spent)}; the slowest 1 % {_parts(self.slowest)}")
+            found.append(f"a request spends {_parts(self.spent)}; the slowest 1% {_parts(self.slowest)}")
         held = sorted(((share, cause) for cause, share in self.waiting.items() if share >= 0.01), reverse=True)
         if held and (self.spent["queue"] > 0.05 * sum(self.spent.values()) or self.queue_share > 0.2):
             found.append(

@@ -13,7 +13,7 @@ from graphsim.serving.bottlenecks import Bottlenecks
 from graphsim.serving.scenario import Serving
 from graphsim.serving.search import Search, Trial
 from graphsim.serving.service import Service
-from graphsim.units import seconds_text
+from graphsim.units import amount_text, seconds_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -183,7 +183,7 @@ class Runs:
         run = self.done[min(self.done)]
         ttft, tpot, e2e = (run.figures[f"mean_{name}_ms"] / 1e3 for name in ("ttft", "tpot", "e2el"))
         return (
-            f"nothing keeps {limits_text(self.limits)} for {self.attainment:.4g} of the requests: at "
+            f"nothing keeps {limits_text(self.limits)} for {amount_text(self.attainment, 'share')} of the requests: at "
             f"{value_text(self.what, run.value)} {run.attainment:.1%} do, with a mean TTFT of {seconds_text(ttft)}, "
             f"TPOT of {seconds_text(tpot)} and E2E of {seconds_text(e2e)}"
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphsim.brief import figure_text
 from graphsim.cost.power import power_of
 from graphsim.deployment.deployment import Deployment, HardwareRef, ModelRef
 from graphsim.deployment.parallelism import device_count
@@ -290,7 +291,7 @@ def _why_none(frame: pd.DataFrame, excess: Mapping[str, np.ndarray], limits: Lim
     over = np.where(runs, np.max(list(excess.values()), axis=0), np.inf)
     nearest = int(np.argmin(over))
     broken = [
-        f"{name} = {frame[name].iloc[nearest]:.4g}, {_beyond(values[nearest], name in MORE_IS_BETTER)}"
+        f"{name} = {figure_text([name], frame[name].iloc[nearest])}, {_beyond(values[nearest], name in MORE_IS_BETTER)}"
         for name, values in excess.items()
         if values[nearest] > 1.0
     ]
@@ -309,14 +310,14 @@ def _runs(frame: pd.DataFrame) -> np.ndarray:
 def _limit_text(name: str, given: Mapping[str, float]) -> str:
     if name not in given:
         return "the memory of one device"
-    return f"{name} {'>=' if name in MORE_IS_BETTER else '<='} {amount_text(given[name])}"
+    return f"{name} {'>=' if name in MORE_IS_BETTER else '<='} {figure_text([name], given[name])}"
 
 
 def _beyond(ratio: float, least: bool) -> str:
     """Text on how far a limit is missed."""
     if ratio < 2.0:
         return f"{1.0 - 1.0 / ratio:.1%} too little" if least else f"{ratio - 1.0:.1%} too much"
-    return f"{ratio:.3g} times too {'little' if least else 'much'}"
+    return f"{amount_text(float(f'{ratio:.3g}'))} times too {'little' if least else 'much'}"
 
 
 def _row_text(frame: pd.DataFrame, row: int) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphsim.brief import figure_text
 from graphsim.deployment.deployment import HardwareRef, ModelRef
 from graphsim.errors import ConfigError, InfeasibleError, as_allowed, choices_text
 from graphsim.hardware import load_hardware
@@ -157,10 +158,10 @@ def _excess(frame: pd.DataFrame, limits: TrainingLimits) -> dict[str, np.ndarray
     excess = {"the memory of one device": reserved / frame["capacity_bytes"].to_numpy(dtype=float)}
     for name, limit in limits.given().items():
         if name == "tokens_per_s":
-            excess[f"{name} >= {amount_text(limit)}"] = limit / frame[name].to_numpy(dtype=float)
+            excess[f"{name} >= {figure_text([name], limit)}"] = limit / frame[name].to_numpy(dtype=float)
             continue
         values = reserved if name == "memory_bytes" else frame[name].to_numpy(dtype=float)
-        excess[f"{name} <= {amount_text(limit)}"] = values / limit
+        excess[f"{name} <= {figure_text([name], limit)}"] = values / limit
     return excess
 
 

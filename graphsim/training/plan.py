@@ -107,7 +107,7 @@ class Plan:
     def lines(self, scenario: int = 0) -> list[tuple[str, str]]:
         """The headline figures as texts: label and value."""
         steps, tokens = number(self.steps, scenario), number(self.tokens, scenario)
-        rows = [("steps", f"{steps:,.0f} of {count_text(tokens / steps)} tokens"), ("tokens", count_text(tokens))]
+        rows = [("steps", f"{steps:,.0f} of {tokens / steps:,.0f} tokens"), ("tokens", count_text(tokens))]
         rows += [("time", time_text(number(self.total_s, scenario)))]
         rows += [("device hours", f"{number(self.device_hours, scenario):,.4g}")]
         money, joules = number(self.money, scenario), number(self.energy_j, scenario)

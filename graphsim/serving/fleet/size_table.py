@@ -11,7 +11,8 @@ import numpy as np
 
 from graphsim.serving.capacity_runs import limits_text
 from graphsim.serving.fleet.size_choices import shown
-from graphsim.serving.fleet.size_job import Bound, Question, SizeResult, missed
+from graphsim.serving.fleet.size_job import Bound, Question, Sized, missed
+from graphsim.units import amount_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,7 +128,8 @@ def why_none(question: Question, offers: Sequence[Offer]) -> str:
     """One sentence: the nearest miss, or why nothing can be run."""
     tried = [(o.sized, o.choice) for o in offers if o.sized is not None and o.sized.attainment == o.sized.attainment]
     limits = limits_text(question.limits)
-    what = f"none of {len(offers):,} choices keeps {limits} for {question.attainment:.4g} of the requests"
+    share = amount_text(question.attainment, "share")
+    what = f"none of {len(offers):,} choices keeps {limits} for {share} of the requests"
     if not tried:
         reasons = [offer.bound.reason or (offer.sized.reason if offer.sized else "") for offer in offers]
         most = max(set(reasons), key=lambda text: (reasons.count(text), text))
