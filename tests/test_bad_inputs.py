@@ -42,7 +42,7 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "batch as table": (lambda: simulate(batch=[[1, 2]]), r"batch = \[\[1, 2\]\]"),
     "no scenarios": (lambda: simulate(batch=[]), r"batch = \[\]"),
     "flags as scenarios": (lambda: simulate(batch=np.array([True, False])), "batch = array"),
-    "one bad scenario": (lambda: simulate(batch=[1, 2, 0]), "batch holds values that are not allowed"),
+    "one bad scenario": (lambda: simulate(batch=[1, 2, 0]), "batch holds 0, which is not allowed"),
     "no prompt": (lambda: simulate(input_tokens=0), "input_tokens = 0"),
     "endless prompt": (lambda: simulate(input_tokens=float("inf")), "input_tokens = inf"),
     "a prompt that is not a number": (lambda: simulate(input_tokens=float("nan")), "input_tokens = nan"),

@@ -52,7 +52,7 @@ def test_only_the_beginning_of_a_message_is_an_option() -> None:
 def test_reasons_of_a_sweep_are_whole_below_its_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of(["sweep", "gpt-2", "--hardware", "l4", "--tp", "1,5", "--batch", "1,2", "--strategy", "base"]) == 0
     out = capsys.readouterr().out
-    assert [line.split()[-1] for line in out.splitlines() if line.startswith("gpt-2 ")][1::2] == ["(1)", "(1)"]
+    assert [line.split()[-1] for line in out.splitlines() if line.startswith("gpt-2  ")][1::2] == ["(1)", "(1)"]
     [reason] = [line for line in out.splitlines() if line.startswith("(1) ")]
     assert "tp = 5 does not divide the 12 attention heads" in reason and reason.endswith("allowed: 1, 2, 3, 4, 6, 12")
 

@@ -87,7 +87,7 @@ def test_the_standard_output_is_not_reported(tmp_path: Path) -> None:
         (f"serve {MODEL} --rate 1 --timeline line.html", "--timeline: 'line.html' cannot be written"),
         (f"serve {MODEL} --rate 1 --output-json out.csv", "its suffix is '.csv'; allowed: .json"),
         (f"run {MODEL} --html x.txt", "--html: 'x.txt' cannot be written: its suffix is '.txt'; allowed: .html, .htm"),
-        (f"run {MODEL} --html report", "its suffix is ''; allowed: .html, .htm"),
+        (f"run {MODEL} --html report", "it has no suffix; allowed: .html, .htm"),
         (f"run {MODEL} --html folder", "'folder' cannot be written: that is a folder; expected a file"),
         (f"run {MODEL} --html -", "that is not a file's name; the standard output is /dev/stdout"),
         (f"run {MODEL} --html no/such/page.html", "there is no folder 'no/such'"),
