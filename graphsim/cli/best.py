@@ -8,7 +8,7 @@ from typing import Any
 
 from graphsim.cli import options as shared
 from graphsim.cli.basis import bases_of, print_basis
-from graphsim.cli.outputs import PICTURES, OutFile, say_written
+from graphsim.cli.outputs import PICTURES, OutFile, report_written
 from graphsim.cli.printing import Progress, print_cautions, print_json, print_line, print_table
 from graphsim.cli.sweep import add_choices, choice_text, choices_of
 from graphsim.cli.values import Quantity, add_price, named_as_options
@@ -88,7 +88,7 @@ def best(options: argparse.Namespace) -> None:
     if options.plot:
         axes = plot_pareto(found, x="latency_s", y="tokens_per_s_per_gpu", by="strategy")
         save(axes.get_figure(root=True), Path(options.plot), "--plot")  # type: ignore[arg-type]
-        say_written([options.plot])
+        report_written(options, [options.plot])
     rows = (front if options.pareto else found).head(options.top)
     if options.json:
         basis = [basis.to_dict() for basis in bases_of(rows)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from graphsim.cli import options as shared
-from graphsim.cli.outputs import JSON, OutFile, say_written
+from graphsim.cli.outputs import JSON, OutFile, report_written
 from graphsim.cli.printing import print_json, print_line
 from graphsim.units import counted_text
 
@@ -49,7 +49,7 @@ def calibrate(options: argparse.Namespace) -> None:
     from graphsim.calibration.fit import calibrate_files
 
     paths = calibrate_files(options.data, options.hardware, Path(options.to) if options.to else None, progress=_say)
-    say_written(paths)
+    report_written(options, paths)
     if options.json:
         print_json({"written": [str(path) for path in paths]})
 
@@ -59,7 +59,7 @@ def measure(options: argparse.Namespace) -> None:
     from graphsim.calibration.measure import measure as measure_kernels
 
     count = measure_kernels(options.path, device=options.device, progress=_count)
-    say_written([options.path])
+    report_written(options, [options.path])
     if options.json:
         print_json({"measured": count, "written": [options.path]})
     else:

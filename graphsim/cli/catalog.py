@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from graphsim.cli import options as shared
 from graphsim.cli.checkpoint import checkpoint_facts, print_checkpoint
-from graphsim.cli.outputs import OutFile, say_written
+from graphsim.cli.outputs import OutFile, report_written
 from graphsim.cli.printing import print_json, print_line, print_table
 from graphsim.cost.choose import caution
 from graphsim.display.columns import figures_column
@@ -100,7 +100,7 @@ def _show_model(options: argparse.Namespace) -> None:
     config, report = _loaded(options)
     if options.save:
         written = config.save(options.save)
-        say_written([written])
+        report_written(options, [written])
         if options.json:
             print_json({"written": [str(written)]})
         return

@@ -71,13 +71,15 @@ def dispatch(arguments: Sequence[str] | None = None) -> int:
     options, extras = top.parse_known_args(words)
     if extras:
         complain_of(top, options.command, extras)
-    options.all_commands = parser
+    options.all_commands, options.written = parser, []
     if not gc.isenabled():
         gc.freeze()
         gc.enable()
     if not options.command:
         return _ended(top.print_help)
-    return _ended(partial(options.command_function, options), subparsers(top)[options.command]._option_string_actions)
+    status = _ended(partial(options.command_function, options), subparsers(top)[options.command]._option_string_actions)
+    sys.stderr.writelines(options.written)
+    return status
 
 
 def _ended(command: Callable[[], object], options: Container[str] = ()) -> int:

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from graphsim.cli import options as shared
-from graphsim.cli.outputs import PAGE, OutFile, say_written
+from graphsim.cli.outputs import PAGE, OutFile, report_written
 from graphsim.cli.printing import print_json
 from graphsim.cli.values import Names, Several, add_price, named_as_options
 
@@ -52,6 +52,6 @@ def explore(options: argparse.Namespace) -> None:
             shared.deployment(options), None, options.out, **shared.requests(options), devices=devices,
             degrees=tuple(options.degrees), engines=engines[1:], price_per_hour=options.price,
         )  # fmt: skip
-    say_written([options.out])
+    report_written(options, [options.out])
     if options.json:
         print_json({"written": [options.out], "bytes": len(page.encode())})

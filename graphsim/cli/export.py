@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from graphsim.cli import options as shared
-from graphsim.cli.outputs import OutFile, say_written
+from graphsim.cli.outputs import OutFile, report_written
 from graphsim.cli.printing import print_json, print_line
 from graphsim.errors import ConfigError, choices_text
 
@@ -76,7 +76,7 @@ def export(options: argparse.Namespace) -> None:
     else:
         _write_graph(options, path)
         written = [path]
-    say_written(written)
+    report_written(options, written)
     if options.json:
         print_json({"written": [str(one) for one in written]})
 
@@ -106,7 +106,7 @@ def _deployment_file(options: argparse.Namespace) -> None:
         adapters=dict(map(_adapter, options.adapters)), replicas=options.replicas, port=options.port,
         image=options.image, name=options.name,
     )  # fmt: skip
-    say_written([options.to])
+    report_written(options, [options.to])
     if options.json:
         print_json({"format": options.format, "text": text, "written": [] if options.to is None else [options.to]})
     elif options.to is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from graphsim.cli import options as shared
 from graphsim.cli.basis import bases_of_choices, print_basis
 from graphsim.cli.engine_flags import as_flags
-from graphsim.cli.outputs import OutFile, say_written
+from graphsim.cli.outputs import OutFile, report_written
 from graphsim.cli.printing import RunProgress, print_json, print_line, print_table
 from graphsim.cli.several import Names, Several, add_price, named_as_options, varied
 from graphsim.cli.sweep import add_devices
@@ -106,7 +106,7 @@ def fleet(options: argparse.Namespace) -> None:
             )  # fmt: skip
     except ConfigError as error:
         raise type(error)(as_flags(error)) from None
-    say_written([options.resume])
+    report_written(options, [options.resume])
     chosen = _choices(options)
     engines, precisions = (chosen.get(name, [None]) for name in ("engine", "precision"))
     bases = bases_of_choices(shared.model(options), options.hardware, engines, precisions)

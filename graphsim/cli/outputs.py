@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,11 +78,9 @@ def _unwritable(text: str, reason: str) -> argparse.ArgumentTypeError:
     return argparse.ArgumentTypeError(f"'{shown(text)}' cannot be written: {reason}")
 
 
-def say_written(paths: Iterable[str | Path | None]) -> None:
-    """Report written files on standard error, one line each; not for None and the standard output itself."""
-    for path in paths:
-        if path is not None and not _is_standard_output(path):
-            sys.stderr.write(f"wrote {path}\n")
+def report_written(options: argparse.Namespace, paths: Iterable[str | Path | None]) -> None:
+    """Have written files reported when the command ends; not None, and not the standard output itself."""
+    options.written += [f"wrote {path}\n" for path in paths if path is not None and not _is_standard_output(path)]
 
 
 def _is_standard_output(path: str | Path) -> bool:

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from graphsim.cli import options as shared
-from graphsim.cli.outputs import PAGE, OutFile, say_written
+from graphsim.cli.outputs import PAGE, OutFile, report_written
 from graphsim.cli.printing import print_json, print_line, print_table
 from graphsim.display.columns import bytes_column, times_column
 from graphsim.display.intervals import interval_text
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
         from graphsim.export.html import to_html
 
         to_html(estimate, options.html, explore=True)
-        say_written([options.html])
+        report_written(options, [options.html])
     if options.json:
         print_json(estimate.to_dict())
         return

@@ -11,7 +11,7 @@ from graphsim.cli import disaggregation
 from graphsim.cli import options as shared
 from graphsim.cli.basis import print_basis, served_basis
 from graphsim.cli.engine_flags import as_flags, engine_limits
-from graphsim.cli.outputs import JSON, PAGE, OutFile, OutFolder, say_written
+from graphsim.cli.outputs import JSON, PAGE, OutFile, OutFolder, report_written
 from graphsim.cli.printing import RunProgress, print_json
 from graphsim.cli.serve_tables import print_advice, print_capacity, print_comparison, print_measured, print_service
 from graphsim.cli.several import Names, Settings, varied
@@ -308,4 +308,4 @@ def _write(service: Service, limits: dict[str, float], options: argparse.Namespa
         service.to_json(options.output_json)
     if options.rows:
         service.to_parquet(options.rows)
-    say_written(getattr(options, name) for name in _FILES)
+    report_written(options, [getattr(options, name) for name in _FILES])

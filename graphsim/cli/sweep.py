@@ -10,7 +10,7 @@ from typing import Any
 from graphsim.cli import options as shared
 from graphsim.cli.basis import bases_of, print_basis
 from graphsim.cli.options import DEGREES
-from graphsim.cli.outputs import OutFile, OutFolder, say_written
+from graphsim.cli.outputs import OutFile, OutFolder, report_written
 from graphsim.cli.printing import Progress, print_cautions, print_json, print_line, print_table
 from graphsim.cli.values import Listed, Names, Several
 from graphsim.display.columns import figures_column
@@ -131,7 +131,7 @@ def sweep(options: argparse.Namespace) -> None:
         frame = frame_of(grid, pool, Progress())
     if options.to:
         _write(frame, Path(options.to))
-        say_written([options.to])
+        report_written(options, [options.to])
     if options.json:
         print_json(frame.to_dict("records"))
     elif not options.to:
@@ -154,7 +154,7 @@ def _to_folder(options: argparse.Namespace) -> None:
         progress=Progress(),
         **choices_of(options),
     )
-    say_written([folder])
+    report_written(options, [folder])
     if options.json:
         print_json({"written": [str(folder)]})
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from graphsim.cli import options as shared
 from graphsim.cli import train_options
 from graphsim.cli.explain import print_explanation
-from graphsim.cli.outputs import GRAPH, JSON, PAGE, PICTURES, OutFile, say_written
+from graphsim.cli.outputs import GRAPH, JSON, PAGE, PICTURES, OutFile, report_written
 from graphsim.cli.printing import RunProgress, print_json, print_line
 from graphsim.cli.several import named_as_options
 from graphsim.cli.train_tables import print_advice, print_plan, print_step
@@ -156,4 +156,4 @@ def _write(estimate: TrainEstimate, plan: Plan | None, options: argparse.Namespa
         to_trace(estimate, options.trace)
     if options.plot:
         save(estimate.plot(), Path(options.plot), "--plot")
-    say_written(getattr(options, name) for name in _FILES)
+    report_written(options, [getattr(options, name) for name in _FILES])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from graphsim.cli.basis import print_basis, trained_bases
-from graphsim.cli.outputs import say_written
+from graphsim.cli.outputs import report_written
 from graphsim.cli.printing import Progress, print_cautions, print_json, print_line, print_table
 from graphsim.cli.values import named_as_options, varied
 from graphsim.display.axes import save
@@ -31,7 +31,7 @@ def print_varied(asked: dict[str, Any], options: argparse.Namespace) -> None:
         from graphsim.training.plots import plot_ways
 
         save(plot_ways(frame, list(choices)), Path(options.plot), "--plot")
-        say_written([options.plot])
+        report_written(options, [options.plot])
     if options.json:
         print_json(frame.to_dict("records"))
         return

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphsim.cli import options as shared
-from graphsim.cli.outputs import JSON, PICTURES, OutFile, say_written
+from graphsim.cli.outputs import JSON, PICTURES, OutFile, report_written
 from graphsim.cli.printing import print_json, print_line, print_table
 from graphsim.errors import ConfigError
 from graphsim.files.present import is_present
@@ -131,7 +131,7 @@ def validate(options: argparse.Namespace) -> None:
         from graphsim.export.residuals import plot_residuals
 
         save(plot_residuals(residuals), drawing, "--plot")
-    say_written([options.plot, options.record])
+    report_written(options, [options.plot, options.record])
     if options.json:
         rows = [] if options.what == "served" else more.to_dict("records")
         print_json([*frame.to_dict("records"), *rows])
