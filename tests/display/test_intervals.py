@@ -77,5 +77,5 @@ def test_json_holds_the_ends(device, capsys):
 
 def test_a_notebook_and_a_page_show_it(device):
     estimate = gs.simulate("gpt-2", device)
-    assert len(re.findall(r" \([\d.]+ to [\d.]+\)", estimate._repr_html_())) == 4
+    assert len(re.findall(r" \([\d.,]+ to [\d.,]+\)", estimate._repr_html_())) == 4
     assert gs.to_html(estimate).count('<svg class="interval"') == 4

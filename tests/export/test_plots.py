@@ -68,10 +68,10 @@ def test_the_grid_of_overheads_equals_single_comparisons(engine):
 def test_the_heat_map_states_every_overhead_in_percent():
     frame = pd.DataFrame({"rank": [8, 8, 16, 16], "batch": [1, 2, 1, 2], "overhead": [0.1, 0.2, 0.3, np.nan]})
     ax = plots.plot_overhead(frame)
-    assert sorted(text.get_text() for text in ax.texts) == ["10.0 %", "20.0 %", "30.0 %", "–"]
+    assert sorted(text.get_text() for text in ax.texts) == ["10.0%", "20.0%", "30.0%", "–"]
     assert [t.get_text() for t in ax.get_yticklabels()] == ["16", "8"]
     colours = {text.get_text(): text.get_color() for text in ax.texts}
-    assert colours["30.0 %"] == "white" != colours["10.0 %"]
+    assert colours["30.0%"] == "white" != colours["10.0%"]
 
 
 values = st.floats(0, 10) | st.sampled_from([1.0, 2.0, float("nan")])
@@ -154,7 +154,7 @@ def test_sweeps_and_comparisons_show_themselves_with_units():
     fitting = table[table.fits]
     assert "8 rows<" in fitting._repr_html_() and isinstance(fitting, pd.DataFrame)
     compared = gs.compare_lora("gpt-2", "l4", engine="reference")
-    assert ">dynamic<" in compared._repr_html_() and "+0.00 %" in compared._repr_html_()
+    assert ">dynamic<" in compared._repr_html_() and "+0.00%" in compared._repr_html_()
     assert " ms<" in compared.T._repr_html_() and ">ttft_s<" in compared.T._repr_html_()
     assert ">memory_bandwidth<" in gs.sensitivity("gpt-2", "l4", engine="reference")._repr_html_()
     assert "0 rows" in table[:0]._repr_html_()

@@ -160,8 +160,8 @@ def test_the_error_names_the_limit_that_excludes_most_first_and_the_nearest_scen
         )
     text = str(caught.value)
     assert "none of 12 scenarios" in text and "4 cannot be run" in text
-    assert text.index("tpot_s <= 0.021 excludes 8") < text.index("the memory of one device excludes 6")
-    assert "nearest is llama-3.1-70b on h100-sxm, batch 1, tp 2: tpot_s = 0.02" in text and "% too much" in text
+    assert text.index("tpot_s <= 21 ms excludes 8") < text.index("the memory of one device excludes 6")
+    assert "nearest is llama-3.1-70b on h100-sxm, batch 1, tp 2: tpot_s = 22.45 ms" in text and "% too much" in text
 
 
 def test_the_error_says_why_where_nothing_can_be_run() -> None:

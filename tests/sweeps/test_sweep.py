@@ -149,7 +149,7 @@ def test_the_command_prints_a_table_with_units_in_its_head(capsys: pytest.Captur
     ("more", "said"),
     [
         (["--batch", "1,x"], "--batch: 'x' is not a whole number"),
-        (["--to", "x.xls"], "--to x.xls: the suffix is not known; allowed: .csv, .parquet"),
+        (["--to", "x.xls"], "its suffix is '.xls'; allowed: .csv, .parquet"),
     ],
 )
 def test_the_command_says_what_it_cannot_take(more: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:

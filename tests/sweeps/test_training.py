@@ -120,7 +120,7 @@ def test_limits_are_kept_and_what_breaks_them_all_is_said() -> None:
     found = gs.best_training(MODEL, DEVICE, "tokens_per_s", memory_bytes=8 * 2.0**30, **WAYS)
     assert 0 < len(found) < 4 and (found["reserved_bytes"] <= 8 * 2.0**30).all()
     with pytest.raises(
-        gs.InfeasibleError, match=r"memory_bytes <= 1e\+09 excludes 4; nearest is llama-3.2-1b on h100-sx"
+        gs.InfeasibleError, match=r"memory_bytes <= 953.7 MiB excludes 4; nearest is llama-3.2-1b on h100-sx"
     ):
         gs.best_training(MODEL, DEVICE, memory_bytes=1e9, **WAYS)
     with pytest.raises(gs.InfeasibleError, match="none of 1 scenarios can be run; most often: parallelism.tp = 3"):

@@ -89,7 +89,7 @@ def test_a_file_by_llama_cpps_own_writer_is_loaded(capsys: pytest.CaptureFixture
     assert model.name == "Small"
     assert model.num_parameters == 2 * 40 * 32 + 3 * 32 + 2 * 32 * 32 + 2 * 16 * 32 + 3 * 64 * 32
     main(["models", str(SMALL)])
-    assert "explained: 100.00 %" in capsys.readouterr().out
+    assert "explained: 100.00%" in capsys.readouterr().out
 
 
 def test_layers_of_other_types_are_told_apart(tmp_path: Path) -> None:
