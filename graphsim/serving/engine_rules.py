@@ -194,7 +194,7 @@ def _model_len(deployment: Deployment, settings: Settings, cache_tokens: int) ->
     asked = settings.get("max_model_len")
     if asked is not None and asked > cache_tokens:
         raise InfeasibleError(
-            f"limits.max_model_len = {amount_text(asked)} is not allowed: the KV cache of '{deployment.model.name}' on "
+            f"limits.max_model_len = {asked:.0f} is not allowed: the KV cache of '{deployment.model.name}' on "
             f"'{deployment.device.name}' holds {amount_text(cache_tokens)} tokens, the most allowed"
         )
     positions = float(deployment.model.max_positions) or inf
@@ -214,7 +214,7 @@ def _step(
     if not chunked and (scheduler.step_fits_model or scheduler.flags == "vllm"):
         if scheduler.flags == "vllm" and settings.get("max_num_batched_tokens", inf) < length < inf:
             raise ConfigError(
-                f"limits.max_num_batched_tokens = {amount_text(tokens)} is not allowed without chunked prefill: it "
+                f"limits.max_num_batched_tokens = {tokens:.0f} is not allowed without chunked prefill: it "
                 "is less than "
                 f"max_model_len ({amount_text(length)}); raise it, or lower max_model_len"
             )
@@ -228,7 +228,7 @@ def _step(
         sequences = settings["max_num_seqs"]
         if mixed and scheduler.flags == "vllm" and sequences > tokens:
             raise ConfigError(
-                f"limits.max_num_seqs = {amount_text(sequences)} is not allowed: max_num_batched_tokens "
+                f"limits.max_num_seqs = {sequences:.0f} is not allowed: max_num_batched_tokens "
                 f"({amount_text(tokens)}) must be "
                 "greater than or equal to max_num_seqs"
             )

@@ -41,7 +41,7 @@ REPLACED: dict[str, dict[str, str]] = {
         "layers: {repeat: 4}": "layers = .* is not allowed",
         "layers: [4]": r"layers\[0\] = 4 is not a mapping",
         "layers: [{repeat: 0}]": r"layers\[0\]\.repeat = 0 is not allowed",
-        "layers: [{repeat: 9000}, {repeat: 9000}]": "more than 10000 in all",
+        "layers: [{repeat: 9000}, {repeat: 9000}]": "more than 10,000 in all",
         "layers: [{repeats: 4}]": r"layers\[0\]\.repeats is not a known key; did you mean 'repeat'",
         "layers: [{pattern: []}]": r"layers\[0\]\.pattern = \[\] is empty",
         "layers: [{pattern: 3}]": r"layers\[0\]\.pattern = 3 is not allowed",
