@@ -35,8 +35,7 @@ def open_source(rate: Any, requests: Any, seconds: Any, burstiness: float) -> Op
         )
     if staged and requests is not None and most is not None and requests > most:
         raise ConfigError(
-            f"Traffic: requests = {requests} is more than the {amount_text(most)} that the stages of "
-            "rate have"
+            f"Traffic: requests = {requests} is more than the {amount_text(most)} that the stages of rate have"
         )
     if isinstance(rate, Ramp) and requests is not None and 0.0 in (rate.start, rate.end):
         raise ConfigError("Ramp: with a number of requests, start and end must be above 0; or give seconds")
