@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from graphsim.display.axes import PICTURES
+from graphsim.display.axes import PICTURES as PICTURES
 from graphsim.files.present import expanded, is_file, is_folder, is_present, shown
 
 PAGE = (".html", ".htm")
