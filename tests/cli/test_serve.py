@@ -65,7 +65,7 @@ def test_it_ends_with_advice_whose_rows_are_simulated(capsys: pytest.CaptureFixt
 @pytest.mark.slow
 def test_capacity_strategies_and_settings_are_tables(capsys: pytest.CaptureFixture[str]) -> None:
     searched = told(capsys, *RATE, "--find-capacity", "--slo", "ttft=0.1", "--max-num-seqs", "2")
-    assert "keep TTFT 100 ms for 0.99 of the requests" in searched and "tried" in searched
+    assert "keep TTFT 100 ms for 99% of the requests" in searched and "tried" in searched
     asked = ["--adapters", "2", "--lora", "rank=8,targets=attn,max_loras=2"]
     compared = told(capsys, *RATE, *asked, "--strategies", "dynamic,merged:credits")
     assert compared.splitlines()[3].split()[0] == "strategy" and "merged:credits" in compared

@@ -209,7 +209,7 @@ def test_engines_own_flags_say_the_same() -> None:
     ("limits", "says"),
     [
         ({"kv_host": "many"}, "limits.kv_host: 'many' is not"),
-        ({"kv_host": -1}, "limits.kv_host = -1 is not allowed; expected at least 0 bytes"),
+        ({"kv_host": -1}, "limits.kv_host = -1 is not allowed; expected a number from 0"),
         ({"kv_host": "1 GB", "enable_prefix_caching": False}, "prefix caching is off"),
         ({"kv_host_rate": 0}, "limits.kv_host_rate = 0 is not allowed"),
         ({"kv_writes": "sometimes"}, "limits.kv_writes = 'sometimes' is not allowed"),
