@@ -70,7 +70,7 @@ def test_a_hand_over_takes_the_slowest_link_of_its_reach() -> None:
 
 
 def test_what_a_device_cannot_do_is_an_error_never_a_zero() -> None:
-    with pytest.raises(gs.HardwareError, match="connects at most 1024 devices, asked for 2048"):
+    with pytest.raises(gs.HardwareError, match="connects at most 1,024 devices, asked for 2,048"):
         roofline(AllReduce(elems=1e6, group=2048.0), H100)
     with pytest.raises(gs.HardwareError, match="states no interconnect"):
         roofline(AllReduce(elems=1e6, group=2.0), replace(H100, links=()))
