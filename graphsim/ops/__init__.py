@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from graphsim.ops.base import NETWORK as NETWORK
     from graphsim.ops.base import Op as Op
     from graphsim.ops.base import OpType as OpType
-    from graphsim.ops.base import PipelineStage as PipelineStage
     from graphsim.ops.base import Residency as Residency
     from graphsim.ops.base import Sharding as Sharding
     from graphsim.ops.base import Work as Work
@@ -100,6 +99,7 @@ if TYPE_CHECKING:
     from graphsim.ops.norms import SquareSum as SquareSum
     from graphsim.ops.outside import EncoderOutput as EncoderOutput
     from graphsim.ops.outside import OutsideValue as OutsideValue
+    from graphsim.ops.pipeline_stage import PipelineStage as PipelineStage
     from graphsim.ops.reduced_norms import AllReduceNorm as AllReduceNorm
     from graphsim.ops.saved import Saved as Saved
     from graphsim.ops.scan import CausalConv as CausalConv
@@ -131,7 +131,6 @@ __getattr__, __dir__, __all__ = names_from(
             "NETWORK",
             "Op",
             "OpType",
-            "PipelineStage",
             "Residency",
             "Sharding",
             "Work",
@@ -244,6 +243,7 @@ __getattr__, __dir__, __all__ = names_from(
             "EncoderOutput",
             "OutsideValue",
         ),
+        "pipeline_stage": ("PipelineStage",),
         "reduced_norms": ("AllReduceNorm",),
         "saved": ("Saved",),
         "scan": (

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from graphsim.brief import figures_text, settings_text
 from graphsim.ops.direction import Direction
 from graphsim.ops.formats import FORMATS, Format
+from graphsim.ops.pipeline_stage import PipelineStage
 from graphsim.ops.saved import Saved
 from graphsim.symbolic.questions import may_be_nonzero
 from graphsim.units import Num
@@ -142,28 +143,6 @@ class Work:
         return Work(**{f.name: getattr(self, f.name) * times for f in fields(self)})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PipelineStage:
-    """Where an operation of a pipeline runs: the stage's number, and the number of the micro-batch that it works on."""
-
-    number: int
-    micro_batch: int
-
-    @property
-    def name(self) -> str:
-        """`stage0`."""
-        return f"stage{self.number}"
-
-    @property
-    def prefix(self) -> str:
-        """What the names of its nodes start with: `mb0.stage0.`."""
-        return f"mb{self.micro_batch}.{self.name}."
-
-    def stream(self, stream: str) -> str:
-        """The stage's own stream of that kind: `stage0.compute`."""
-        return f"{self.name}.{stream}"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Op:
     """One operation. Passes make a new one with `dataclasses.replace`.
@@ -197,6 +176,8 @@ class Op:
     """Whether it is sharded as its inputs are."""
     joins_base: ClassVar[bool] = False
     """Whether its result is the base's with an adapter's added: what moves it does not belong to the adapter."""
+    tiled: ClassVar[bool] = False
+    """Whether it runs over tiles whose clocks are known (`LoraKernel`)."""
     adapter_part: ClassVar[AdapterPart] = AdapterPart.FACTOR
     """Its purpose, if it belongs to an adapter."""
 

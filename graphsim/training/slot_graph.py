@@ -8,8 +8,9 @@ import networkx as nx
 
 from graphsim.graph import add
 from graphsim.ops import Op, SendReceive
-from graphsim.ops.base import COMPUTE, PipelineStage
+from graphsim.ops.base import COMPUTE
 from graphsim.ops.custom import Compute
+from graphsim.ops.pipeline_stage import PipelineStage
 from graphsim.training.pipelined import Pipelined
 from graphsim.training.slot_order import Entry
 
