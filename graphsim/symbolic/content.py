@@ -38,10 +38,14 @@ def content_of(formula: Expr) -> int:
 
 
 def in_order(node: Expr) -> list[int]:
-    """The positions of a sum's terms, in the order in which they are added."""
-    constant_and_terms: Any = node.linear
-    weights = [weight for _, weight in constant_and_terms[1]]
-    return sorted(range(len(weights)), key=lambda at: (content_of(node.operands[at]), weights[at]))
+    """The positions of a sum's terms, in the order in which they are added; two numbers alone add up to the same in
+    either order.
+    """
+    constant, terms = node.linear or (0.0, ())
+    numbers = len(terms) + (constant != 0.0)
+    if numbers <= 2:
+        return list(range(len(terms)))
+    return sorted(range(len(terms)), key=lambda at: (content_of(node.operands[at]), terms[at][1]))
 
 
 def _content(node: Expr) -> int:
