@@ -46,10 +46,10 @@ def whole(path: str | Path) -> Iterator[Path]:
     """
     target = path_of(path)
     try:
-        real = target.resolve() if target.is_symlink() else target
-        if is_present(real) and not real.is_file():  # a directory, or a pipe
-            yield real
+        if is_present(target) and not target.is_file():  # a directory, or a pipe, whose links lead to no path
+            yield target
             return
+        real = target.resolve() if target.is_symlink() else target
         kept = real.stat().st_mode & 0o777 if is_present(real) else 0o666 & ~_umask()
         number, name = tempfile.mkstemp(dir=real.parent, prefix=f".{real.stem[:80]}.", suffix=real.suffix)
         os.close(number)
