@@ -90,7 +90,7 @@ class Inference:
 
     deployment: Deployment
     requests: Requests
-    tolerance: float = 1e-9
+    tolerance: float = 1e-12
 
     def __post_init__(self) -> None:
         """A model without an output head answers with its prompt step, so nothing is generated after it."""
