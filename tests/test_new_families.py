@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import graphsim as gs
+from graphsim.compile import lowered
 from graphsim.compile.reasons import why_not_recorded
 from graphsim.cost.blocks import BLOCKS
 from graphsim.cost.families.registry import FAMILIES, Family
@@ -22,6 +23,7 @@ from graphsim.cost.surfaces.surface import Surface
 from graphsim.cost.surfaces.tables import Term
 from graphsim.hardware import Hardware
 from graphsim.ops import Norm, Op
+from graphsim.symbolic.memo import Memo
 from graphsim.units import Num
 from tests.test_recordability import calls_of_new_prompts, inference
 
@@ -79,6 +81,7 @@ def register(monkeypatch: pytest.MonkeyPatch, price: Callable[..., Num]) -> None
     monkeypatch.setitem(sys.modules, block.__name__, block)
     monkeypatch.setitem(BLOCKS, NAME, ())
     monkeypatch.setattr(Norm, "family", NAME)
+    monkeypatch.setattr(lowered, "_lowered", Memo(most=256))  # graphs whose operations were of the other family
 
 
 def asked() -> Any:

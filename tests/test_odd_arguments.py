@@ -16,7 +16,7 @@ from graphsim.ops import Gemm
 
 MODEL, DEVICE = "llama-3.2-1b", "l40s"
 MASKED = np.ma.array([1, 2], mask=[False, True])
-NOT_PATHS = (3, b"x", ["a"], 1.5, {}, True, object(), "a\0b")
+NOT_PATHS = (3, b"x", ["a"], 1.5, {}, True, Ellipsis, "a\0b")
 NOT_SCENARIOS = ("1", 1.5, -1, 2, None, True, float("nan"), [1])
 NOT_NUMBERS = (10**400, Decimal(2), 2j, True, None, b"2", {1}, np.ones((2, 2)), np.array([2j]), MASKED, [1, True], [])
 

@@ -82,7 +82,7 @@ FILES = [
 @pytest.mark.slow
 def test_reports_pages_and_tables_need_nothing_else(tmp_path: Path) -> None:
     for (words, inside), done in zip(FILES, graphsim(tmp_path, [words for words, _ in FILES]), strict=True):
-        assert done["status"] == 0 and done["err"] == "", (words, done)
+        assert done["status"] == 0 and done["err"] == f"wrote {words[-1]}\n", (words, done)
         assert inside in (tmp_path / words[-1]).read_text(encoding="utf-8"), words
 
 

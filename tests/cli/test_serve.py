@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,10 @@ RATE = [*SERVE, "--rate", "5"]
 QUIET = [*RATE, "--no-advice"]
 
 
-def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+def told(capsys: pytest.CaptureFixture[str], *arguments: str, written: Sequence[Path] = ()) -> str:
     assert main(list(arguments)) == 0
     out, err = capsys.readouterr()
-    assert err == ""
+    assert err == "".join(f"wrote {path}\n" for path in written)
     return out
 
 
@@ -95,8 +96,8 @@ def test_a_strategy_may_stand_with_the_adapter(capsys: pytest.CaptureFixture[str
 @pytest.mark.slow
 def test_files_are_written_and_a_measured_run_is_met(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     bench, page, line = tmp_path / "bench.json", tmp_path / "page.html", tmp_path / "line.json"
-    told(capsys, *QUIET, "--host", "request_s=0.05,step_factor=1.2", "--output-json", str(bench))
-    told(capsys, *QUIET, "--html", str(page), "--timeline", str(line))
+    told(capsys, *QUIET, "--host", "request_s=0.05,step_factor=1.2", "--output-json", str(bench), written=[bench])
+    told(capsys, *QUIET, "--html", str(page), "--timeline", str(line), written=[page, line])
     assert page.read_text(encoding="utf-8").lstrip().lower().startswith("<!doctype html")
     assert json.loads(line.read_text(encoding="utf-8"))["traceEvents"]
     fit = json.loads(told(capsys, *QUIET, "--measured", str(bench), "--json"))["measured"]["fit"]

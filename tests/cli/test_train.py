@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,10 @@ QUIET = [*SMALL, "--no-advice"]
 LORA = gs.LoraConfig(rank=8, target_modules=("q_proj", "v_proj"))
 
 
-def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+def told(capsys: pytest.CaptureFixture[str], *arguments: str, written: Sequence[Path] = ()) -> str:
     assert main(list(arguments)) == 0
     out, err = capsys.readouterr()
-    assert err == ""
+    assert err == "".join(f"wrote {path}\n" for path in written)
     return out
 
 
@@ -160,15 +161,17 @@ def test_keys_of_a_file_that_nobody_knows_are_named(capsys: pytest.CaptureFixtur
 @pytest.mark.slow
 def test_files_are_written(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    files = {name: tmp_path / f"step.{name}" for name in ("html", "dot", "trace")}
+    suffixes = {"html": "html", "dot": "dot", "trace": "json", "plot": "svg"}
+    files = {name: tmp_path / f"step.{suffix}" for name, suffix in suffixes.items()}
     asked = [text for name, path in files.items() for text in (f"--{name}", str(path))]
-    told(capsys, *QUIET, *asked, "--plot", str(tmp_path / "step.svg"), "--tokens", "1e6")
+    told(capsys, *QUIET, *asked, "--tokens", "1e6", written=[*files.values()])
     assert "<h2>The whole run</h2>" in files["html"].read_text(encoding="utf-8")
     assert files["dot"].read_text(encoding="utf-8").startswith("digraph")
     assert json.loads(files["trace"].read_text(encoding="utf-8"))["traceEvents"]
-    assert (tmp_path / "step.svg").read_text(encoding="utf-8").startswith("<?xml")
-    told(capsys, *QUIET, "--vary", "method=full,lora", "--plot", str(tmp_path / "ways.png"))
-    assert (tmp_path / "ways.png").read_bytes().startswith(b"\x89PNG")
+    assert files["plot"].read_text(encoding="utf-8").startswith("<?xml")
+    ways = tmp_path / "ways.png"
+    told(capsys, *QUIET, "--vary", "method=full,lora", "--plot", str(ways), written=[ways])
+    assert ways.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

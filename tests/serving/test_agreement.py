@@ -157,7 +157,7 @@ def test_a_first_token_waits_for_what_the_engine_drafts_before_it_is_sent(draft:
 @pytest.mark.slow
 def test_sending_tokens_ahead_of_the_draft_makes_none_of_them_later() -> None:
     """Under load too, where drafting delays the next step all the same: the device takes as long for all of them."""
-    traffic = gs.Traffic.poisson(rate=30, requests=80, input_tokens=(50, 400), output_tokens=(5, 60), seed=3)
+    traffic = gs.Traffic.poisson(rate=10, requests=80, input_tokens=(50, 400), output_tokens=(5, 60), seed=3)
     first, last = (gs.serve(sent(word), traffic, speculation=speculation(EAGLE3)) for word in ("sampled", "drafted"))
     assert first.summary()["mean_ttft_ms"] < last.summary()["mean_ttft_ms"]
     assert first.summary()["mean_e2el_ms"] < last.summary()["mean_e2el_ms"]

@@ -79,7 +79,7 @@ def test_what_never_can_run_is_told() -> None:
         ({"input_tokens": 0, "output_tokens": 1}, "input_tokens"),
         ({"input_tokens": 1, "output_tokens": 0}, "output_tokens"),
         ({"input_tokens": 1, "output_tokens": 1, "adapter": 2}, "adapter = 2 does not exist; adapters are 0 to 1"),
-        ({"input_tokens": 1, "output_tokens": 1, "at": -1.0}, "at = -1.0 is not allowed; expected seconds from 0 on"),
+        ({"input_tokens": 1, "output_tokens": 1, "at": -1.0}, "at = -1.0 is not allowed; expected seconds from 0"),
     ],
 )
 def test_what_cannot_be_asked_is_one_sentence(asked: dict[str, Any], words: str) -> None:

@@ -86,13 +86,17 @@ def test_the_command_draws_what_it_scores(rows, what, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("what", "name", "said"),
     [
-        ("kernels", "x.jpeg", "suffix is not known; allowed: .png, .svg, .pdf"),
+        ("kernels", "x.jpeg", "its suffix is '.jpeg'; allowed: .png, .svg, .pdf"),
         ("held-out", "x.svg", "only kernels and unmeasured are drawn, not held-out"),
-        ("kernels", "none/x.svg", "cannot be written"),
+        ("kernels", "none/x.svg", "cannot be written: there is no folder"),
     ],
 )
 def test_a_picture_that_cannot_be_is_one_sentence(rows, what, name, said, tmp_path, capsys):
     rows.to_csv(tmp_path / "rows.csv", index=False)
-    assert main(["validate", what, str(tmp_path / "rows.csv"), "--plot", str(tmp_path / name)]) == 2
+    asked = ["validate", what, str(tmp_path / "rows.csv"), "--plot", str(tmp_path / name)]
+    try:
+        assert main(asked) == 2
+    except SystemExit as left:
+        assert left.code == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1

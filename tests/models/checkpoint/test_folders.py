@@ -125,7 +125,7 @@ def test_an_index_alone_is_compared_by_names_and_bytes(tmp_path: Path) -> None:
 def test_the_command_shows_both_sides(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["models", str(folder)])
     text = capsys.readouterr().out
-    assert "explained: 100.00 % of the checkpoint's bytes" in text
+    assert "explained: 100.00% of the checkpoint's bytes" in text
     assert "no module differs" in text
     changed(folder, intermediate_size=3000)
     main(["models", str(folder), "--json"])

@@ -99,6 +99,7 @@ def test_what_cannot_be_scaled_is_one_sentence(given: dict[str, Any], words: str
 def test_the_first_replicas_lie_within_the_bounds() -> None:
     traffic = gs.Traffic.poisson(rate=1, requests=5, input_tokens=10, output_tokens=5)
     with pytest.raises(
-        gs.ConfigError, match="replicas = 9 at the start is not allowed; expected a number from 1 to 4, the least and most"
+        gs.ConfigError,
+        match="replicas = 9 at the start is not allowed; expected a number from 1 to 4, the least and most",
     ):
         gs.serve("gpt-2", "l4", traffic, replicas=9, scaling=Scaling(target=1, most=4))
