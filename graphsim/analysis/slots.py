@@ -259,7 +259,7 @@ def _slots_beside(deployment: Deployment, kv_tokens: float, requests: float | No
         most = min(replace(room, kv_bytes=room.kv_bytes + room.slot_bytes).kv_tokens for room in one.rooms)
         holding = "" if requests is None else f" in {requests:,.0f} requests"
         raise InfeasibleError(
-            f"kv_tokens = {amount_text(np.min(kv_tokens))}{holding} do not fit beside '{deployment.model.name}' on "
+            f"kv_tokens = {amount_text(kv_tokens)}{holding} do not fit beside '{deployment.model.name}' on "
             f"'{deployment.device.name}' even without adapters; at most {amount_text(most)} do"
         )
     rooms = zip(one.rooms, left, strict=True)

@@ -8,10 +8,12 @@ from typing import Any
 
 from graphsim.cli import options as shared
 from graphsim.cli.basis import bases_of, print_basis
-from graphsim.cli.outputs import PICTURES, OutFile, report_written
+from graphsim.cli.outputs import OutFile, report_written
 from graphsim.cli.printing import Progress, print_cautions, print_json, print_line, print_table
+from graphsim.cli.several import add_price, named_as_options
 from graphsim.cli.sweep import add_choices, choice_text, choices_of
-from graphsim.cli.values import Quantity, add_price, named_as_options
+from graphsim.cli.values import Quantity
+from graphsim.display.axes import PICTURES
 from graphsim.display.columns import figures_column
 
 EXAMPLES = """examples:

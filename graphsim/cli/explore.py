@@ -8,7 +8,7 @@ from typing import Any
 from graphsim.cli import options as shared
 from graphsim.cli.outputs import PAGE, OutFile, report_written
 from graphsim.cli.printing import print_json
-from graphsim.cli.values import Names, Several, add_price, named_as_options
+from graphsim.cli.several import Names, Several, add_price, named_as_options
 
 EXAMPLES = """examples:
   graphsim explore llama-3.1-8b --hardware h100-sxm --out page.html

@@ -13,7 +13,7 @@ from graphsim.cli.printing import RunProgress, print_json, print_line, print_tab
 from graphsim.cli.several import Names, Several, add_price, named_as_options, varied
 from graphsim.cli.sweep import add_devices
 from graphsim.cli.traffic import add_slo, add_traffic, limits_of, traffic_of
-from graphsim.cli.values import Names, Portion, Several, add_price, named_as_options, varied
+from graphsim.cli.values import Portion
 from graphsim.display.columns import figures_column, latencies_column
 from graphsim.errors import ConfigError
 from graphsim.units import amount_text

@@ -16,7 +16,7 @@ from graphsim.cli.printing import RunProgress, print_json
 from graphsim.cli.serve_tables import print_advice, print_capacity, print_comparison, print_measured, print_service
 from graphsim.cli.several import Names, Settings, varied
 from graphsim.cli.traffic import SCALING, add_slo, add_traffic, host_settings, limits_of, scaling_of, traffic_of
-from graphsim.cli.values import Names, Portion, Quantity, Settings, varied
+from graphsim.cli.values import Portion, Quantity
 from graphsim.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from graphsim.cli.engine_flags import values_or_words
 from graphsim.cli.values import Quantity
 from graphsim.errors import ConfigError, choices_text
 from graphsim.ranges import FORMS, values_of
+from graphsim.units import bounds_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Several:
             raise argparse.ArgumentTypeError(str(error)) from None
         if self.least is not None and min(found) < self.least:
             raise argparse.ArgumentTypeError(
-                f"'{min(found)}' is not allowed; expected whole numbers from {self.least}, such as {FORMS}"
+                f"'{min(found)}' is not allowed; expected whole numbers {bounds_text(self.least)}, such as {FORMS}"
             )
         return found
 
@@ -140,6 +141,7 @@ def named_as_options() -> Iterator[None]:
         yield
     except ConfigError as error:
         text = re.sub(r"\bprice_per_hour\b", "--price", str(error))
+        text = re.sub(r"\bbest_training: (\w+) needs tokens,", r"--goal \1 needs --tokens,", text)
         raise type(error)(text.replace("a mapping of devices to prices", "one for each device, HW=X,…")) from None
 
 

@@ -12,7 +12,7 @@ from graphsim.cli.basis import bases_of, print_basis
 from graphsim.cli.options import DEGREES
 from graphsim.cli.outputs import OutFile, OutFolder, report_written
 from graphsim.cli.printing import Progress, print_cautions, print_json, print_line, print_table
-from graphsim.cli.values import Listed, Names, Several
+from graphsim.cli.several import Listed, Names, Several
 from graphsim.display.columns import figures_column
 from graphsim.errors import ConfigError, needs
 from graphsim.files.present import is_folder

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from graphsim.cli import options as shared
 from graphsim.cli.adapters import is_base
-from graphsim.cli.values import WORD, Portion, Quantity, Settings, Several
+from graphsim.cli.several import WORD, Settings, Several
+from graphsim.cli.values import Portion, Quantity
 from graphsim.errors import ConfigError
 from graphsim.units import amount_text
 

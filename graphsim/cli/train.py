@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 from graphsim.cli import options as shared
 from graphsim.cli import train_options
 from graphsim.cli.explain import print_explanation
-from graphsim.cli.outputs import GRAPH, JSON, PAGE, PICTURES, OutFile, report_written
+from graphsim.cli.outputs import GRAPH, JSON, PAGE, OutFile, report_written
 from graphsim.cli.printing import RunProgress, print_json, print_line
 from graphsim.cli.several import named_as_options
 from graphsim.cli.train_tables import print_advice, print_plan, print_step
 from graphsim.cli.train_varied import print_varied
-from graphsim.cli.values import named_as_options
-from graphsim.display.axes import save
+from graphsim.display.axes import PICTURES, save
 from graphsim.errors import ConfigError
 
 if TYPE_CHECKING:

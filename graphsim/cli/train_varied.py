@@ -11,7 +11,7 @@ from typing import Any
 from graphsim.cli.basis import print_basis, trained_bases
 from graphsim.cli.outputs import report_written
 from graphsim.cli.printing import Progress, print_cautions, print_json, print_line, print_table
-from graphsim.cli.values import named_as_options, varied
+from graphsim.cli.several import named_as_options, varied
 from graphsim.display.axes import save
 from graphsim.display.columns import bytes_column, figures_column, latencies_column
 from graphsim.errors import ConfigError, choices_text

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphsim.cli import options as shared
-from graphsim.cli.outputs import JSON, PICTURES, OutFile, report_written
+from graphsim.cli.outputs import JSON, OutFile, report_written
 from graphsim.cli.printing import print_json, print_line, print_table
+from graphsim.display.axes import PICTURES
 from graphsim.errors import ConfigError
 from graphsim.files.present import is_present
 

@@ -84,8 +84,8 @@ def latency_seconds(op: Op, hardware: Hardware, parameters: Parameters, kernel_s
         return _stretched_s(op, hardware, parameters)
     if op.family not in BLOCKS:
         kind = type(op).__name__
-        raise GraphError(f"{kind}.family = '{op.family}' is not known; {choices_text(op.family, FAMILIES)} or ''")
-    measured_s = _MEASURED[op.family](op, hardware, parameters, kernel_s)
+        raise GraphError(f"{kind}.family = '{op.family}' is not known; {choices_text(op.family, BLOCKS)} or ''")
+    measured_s = block_of(op.family).measured_s(op, hardware, parameters, kernel_s)
     return _stretched_s(op, hardware, parameters) if measured_s is None else _from_memory_s(op, hardware, measured_s)
 
 

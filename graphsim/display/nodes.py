@@ -20,6 +20,7 @@ from graphsim.ops import (
     Repeat,
     Rope,
 )
+from graphsim.ops.type_guards import is_collective
 from graphsim.units import Num, checked_scenario, short
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from graphsim.graph.building import Value, add, inputs_of, parts_along, require_
 from graphsim.graph.sound import require_sound
 from graphsim.graph.stages import Stage
 from graphsim.graph.walking import walk
-from graphsim.ops import EncoderOutput, Handed, Input, Op, Repeat
+from graphsim.ops import Input, Op, Repeat
 from graphsim.units import amount_text, short
 
 Step = tuple[str, Op, list[Value]]

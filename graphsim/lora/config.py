@@ -22,7 +22,7 @@ from graphsim.lora.schemes import SCHEMES
 from graphsim.lora.variant import Variant
 from graphsim.lora.variants import known
 from graphsim.ops.formats import FORMATS
-from graphsim.symbolic.guard import Guard, Told, require
+from graphsim.symbolic.guard import Figure, Guard, require
 from graphsim.units import Num, checked_number, require_known, short
 
 STRATEGIES = ("dynamic", "merge")

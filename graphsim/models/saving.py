@@ -23,10 +23,10 @@ def save(document: Mapping[str, Any] | None, name: str, path: str | Path) -> Pat
         raise ConfigError(
             f"model '{name}' was not read from a model file; its config.json or checkpoint already is its file"
         )
-    target = Path(path)
+    target = path_of(path)
     suffix = target.suffix.lower()
     if suffix not in SUFFIXES:
-        raise ConfigError(f"path = '{target}' does not end in one of {', '.join(SUFFIXES)}")
+        raise ConfigError(f"path = '{shown(target)}' does not end in one of {', '.join(SUFFIXES)}")
     return write_text(target, _text(document, suffix))
 
 

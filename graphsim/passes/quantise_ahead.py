@@ -32,8 +32,8 @@ class QuantiseAhead(Pass):
 
 
 def _is_made(graph: nx.DiGraph, name: str) -> bool:
-    """Whether a node takes one value, of an RMSNorm or of an MLP's activation."""
-    sources = [graph.nodes[value.node]["op"] for value in inputs_of(graph, name)]
+    """Whether a node takes one value in every step, of an RMSNorm or of an MLP's activation; a merge runs once."""
+    sources = [op for value in inputs_of(graph, name) if not (op := graph.nodes[value.node]["op"]).once]
     if len(sources) != 1:
         return False
     return isinstance(sources[0], Activation) or (

@@ -49,7 +49,9 @@ class Judged(NamedTuple):
 def checked_limits(given: dict[str, float | None]) -> Limits | None:
     """Limits for all requests, None if none is given. Raises ConfigError for anything but a time above 0."""
     for name, value in given.items():
-        if value is not None and value != inf and not checked_number(name, value, 0.0, whole=False, one=True) > 0:
+        if value is None or (isinstance(value, float) and value == inf):
+            continue
+        if not checked_number(name, value, 0.0, whole=False, one=True) > 0:
             raise ConfigError(f"{name} = {amount_text(value)} is not allowed; expected seconds above 0")
     if all(value is None for value in given.values()):
         return None

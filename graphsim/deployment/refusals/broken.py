@@ -15,7 +15,7 @@ from graphsim.lora.profile import EngineProfile
 from graphsim.units import Num
 
 if TYPE_CHECKING:
-    from graphsim.symbolic.guard import Guard, Told
+    from graphsim.symbolic.guard import Figure, Guard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -49,9 +49,9 @@ class Broken:
 
     def guard(self, profile: EngineProfile) -> Guard:
         """The refusal as data, whose numbers may be formulas."""
-        from graphsim.symbolic.guard import Guard, Told
+        from graphsim.symbolic.guard import Figure, Guard
 
-        numbers: list[Told] = []
+        numbers: list[Figure] = []
 
         def held(value: Any) -> str:
             if isinstance(value, str):

@@ -12,7 +12,7 @@ from graphsim.serving.engine_flags import all_names
 from graphsim.serving.fleet.options import DEFAULT_ROUTER, MOST_REPLICAS
 from graphsim.serving.fleet.registry import router_name, router_of
 from graphsim.speculation.speculation import checked_speculation
-from graphsim.units import bounds_text, checked_number, short
+from graphsim.units import bounds_text, checked_number, entries_of, short
 
 DEGREES = ("tp", "pp", "ep", "cp")
 DESCRIBED = ("engine", "precision", "cost")

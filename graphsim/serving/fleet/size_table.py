@@ -11,7 +11,7 @@ import numpy as np
 
 from graphsim.serving.capacity_runs import limits_text
 from graphsim.serving.fleet.size_choices import shown
-from graphsim.serving.fleet.size_job import Bound, Question, Sized, missed
+from graphsim.serving.fleet.size_job import Bound, Question, SizeResult, missed
 from graphsim.units import amount_text
 
 if TYPE_CHECKING:
