@@ -22,7 +22,7 @@ from graphsim.validation.serving_routing import (
 from tests.paths import REFERENCE
 
 TABLE = REFERENCE / "serving" / "lora_routing_two_replicas.csv"
-RATES = ("8", "16", "24", "32", "40", "48")
+HELD_OUT = ("16", "32", "48")
 ROW: dict[str, Any] = {
     "id": "a", "hardware": "2 x 24 GB GPU (24564 MiB each, type not stated)", "model": "Llama-2-7B",
     "precision": "fp16", "replicas": 2, "routing": "least loaded, rank-aware", "max_running_requests_per_replica": 8,
@@ -68,10 +68,10 @@ def test_a_row_that_is_not_understood_says_so(changed: dict[str, Any], words: st
 @pytest.mark.slow
 @pytest.mark.skipif(not TABLE.is_file(), reason="the reference measurements are not here")
 def test_the_better_router_is_the_better_one_and_by_as_much() -> None:
-    """Six keys in every row; ratios of throughput, of which none was fitted."""
+    """Six keys in every row; ratios of throughput at the rates that nothing was chosen on."""
     lines = validate_serving([str(TABLE)])
     assert (lines["problem"] == "").all() and np.isfinite(lines["predicted"]).all()
-    by_rate = {rate: lines[lines["id"].str.contains(f"-{rate}-sglang")] for rate in RATES}
+    by_rate = {rate: lines[lines["id"].str.contains(f"-{rate}-sglang")] for rate in ("8", "24", "40", *HELD_OUT)}
     errors, apart = {}, set(lines[lines["judged"] == BEYOND]["id"].str.extract(r"-(\d+)-sglang")[0])
     for rate, part in by_rate.items():
         rows = part[part["metric"] == "request_throughput"].set_index("routing")
@@ -80,6 +80,7 @@ def test_the_better_router_is_the_better_one_and_by_as_much() -> None:
             measured, predicted = (row[what] / static[what] for what in ("measured", "predicted"))
             assert (measured > 1.0) == (predicted > 1.0), (rate, name)
             errors[rate, str(name)] = abs(predicted / measured - 1.0)
-    assert np.median(list(errors.values())) <= 0.15
+    held_out = [error for (rate, _), error in errors.items() if rate in HELD_OUT]
+    assert max(held_out) <= 0.15 and np.median(list(errors.values())) <= 0.15
     assert apart == {"32", "40", "48"}
     assert max(error for (rate, _), error in errors.items() if rate not in apart) <= 0.15
